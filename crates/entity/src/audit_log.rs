@@ -1,0 +1,202 @@
+//! `audit_logs`: what happened. Rows are written once; triggers refuse every change.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::{ArrayType, Nullable, StringLen, Value, ValueType, ValueTypeErr};
+use sea_orm::{ActiveEnum, ColIdx, Iterable, QueryResult, TryGetError, TryGetable};
+
+use crate::{AuditLogId, ClientAddress, RoomId, UserId};
+
+/// What happened, the type `audit_action`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, serde::Serialize, serde::Deserialize)]
+#[sea_orm(
+    rs_type = "Enum",
+    db_type = "Enum",
+    enum_name = "audit_action",
+    rename_all = "SCREAMING_SNAKE_CASE"
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(missing_docs, reason = "the names are the contract and say it")]
+pub enum AuditAction {
+    UserRegistered,
+    UserLoginSuccess,
+    UserLoginFailed,
+    UserLogout,
+    UserDeleted,
+    RoomCreated,
+    RoomStarted,
+    RoomEnded,
+    RoomCancelled,
+    UserJoined,
+    UserLeft,
+    UserKicked,
+    UserBanned,
+    RoleChanged,
+    RolePromotion,
+    RoleDemotion,
+    UserMuted,
+    UserUnmuted,
+    AllMuted,
+    ScreenShareStarted,
+    ScreenShareStopped,
+    RecordingStarted,
+    RecordingStopped,
+    RecordingDeleted,
+    ProducerCreated,
+    ProducerClosed,
+    ConsumerCreated,
+    ConsumerClosed,
+    UnauthorizedAccessAttempt,
+    RateLimitExceeded,
+    SuspiciousActivity,
+}
+
+/// The action of a stored row: one that this build knows, or the text of one that a later build added.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RecordedAction {
+    /// An action of this build.
+    Known(AuditAction),
+    /// Written by a later build; reading it is no error.
+    Unknown(String),
+}
+
+impl RecordedAction {
+    /// The text as stored, such as `USER_JOINED`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Known(action) => action.to_value().value.into_owned(),
+            Self::Unknown(text) => text.clone(),
+        }
+    }
+
+    fn from_text(text: String) -> Self {
+        AuditAction::iter()
+            .find(|action| action.to_value().value == text)
+            .map_or(Self::Unknown(text), Self::Known)
+    }
+}
+
+impl serde::Serialize for RecordedAction {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
+impl From<AuditAction> for RecordedAction {
+    fn from(action: AuditAction) -> Self {
+        Self::Known(action)
+    }
+}
+
+impl From<RecordedAction> for Value {
+    fn from(action: RecordedAction) -> Self {
+        action.name().into()
+    }
+}
+
+impl TryGetable for RecordedAction {
+    fn try_get_by<I: ColIdx>(row: &QueryResult, index: I) -> Result<Self, TryGetError> {
+        String::try_get_by(row, index).map(Self::from_text)
+    }
+}
+
+impl ValueType for RecordedAction {
+    fn try_from(value: Value) -> Result<Self, ValueTypeErr> {
+        <String as ValueType>::try_from(value).map(Self::from_text)
+    }
+
+    fn type_name() -> String {
+        "RecordedAction".to_owned()
+    }
+
+    fn array_type() -> ArrayType {
+        ArrayType::String
+    }
+
+    fn column_type() -> ColumnType {
+        AuditAction::db_type().get_column_type().clone()
+    }
+}
+
+impl Nullable for RecordedAction {
+    fn null() -> Value {
+        Value::String(None)
+    }
+}
+
+/// One event. There is no `updated_at` and no `deleted_at`: the row is final.
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
+#[sea_orm(table_name = "audit_logs")]
+pub struct Model {
+    /// UUIDv7 of the application; grows within a process, so that it breaks ties of `timestamp`.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: AuditLogId,
+    /// What happened.
+    pub action: RecordedAction,
+    /// Who did it; none for the platform itself.
+    pub user_id: Option<UserId>,
+    /// In which room.
+    pub room_id: Option<RoomId>,
+    /// To whom.
+    pub target_user_id: Option<UserId>,
+    /// The event's details.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub metadata: Option<Json>,
+    /// Where the request came from.
+    pub ip_address: Option<ClientAddress>,
+    /// With what.
+    #[sea_orm(column_type = "String(StringLen::N(500))", nullable)]
+    pub user_agent: Option<String>,
+    /// When.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub timestamp: DateTimeUtc,
+    /// The actor.
+    #[sea_orm(
+        belongs_to,
+        relation_enum = "Actor",
+        from = "user_id",
+        to = "id",
+        on_delete = "Restrict"
+    )]
+    pub actor: BelongsTo<Option<super::user::Entity>>,
+    /// The room.
+    #[sea_orm(
+        belongs_to,
+        relation_enum = "Room",
+        from = "room_id",
+        to = "id",
+        on_delete = "Restrict"
+    )]
+    pub room: BelongsTo<Option<super::room::Entity>>,
+    /// The user it was done to.
+    #[sea_orm(
+        belongs_to,
+        relation_enum = "Target",
+        from = "target_user_id",
+        to = "id",
+        on_delete = "Restrict"
+    )]
+    pub target: BelongsTo<Option<super::user::Entity>>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_thirty_one_actions_and_each_reads_back() {
+        assert_eq!(AuditAction::iter().count(), 31);
+        for action in AuditAction::iter() {
+            let recorded = RecordedAction::from(action);
+            assert_eq!(RecordedAction::from_text(recorded.name()), recorded);
+        }
+    }
+
+    #[test]
+    fn an_unknown_action_keeps_its_text() {
+        let recorded = RecordedAction::from_text("ROOM_TELEPORTED".to_owned());
+        assert_eq!(recorded, RecordedAction::Unknown("ROOM_TELEPORTED".to_owned()));
+    }
+}

@@ -1,0 +1,27 @@
+//! SeaORM entities of a conferencing platform's control plane: six tables, five enums.
+//!
+//! One file a table, the enum that belongs to it beside it. [`ids`] has a key type for each table, so that a room's id
+//! cannot be passed where a user's is meant. [`Secret`] holds what must never be printed or serialised.
+//!
+//! The tables are made by the `migration` package, never from these entities; a test of the store compares the two,
+//! column by column, on both backends. Services use the `store` crate, which never forgets the deleted filter, the
+//! audit row or the lock; these types are what it returns.
+
+pub mod audit_log;
+pub mod auth_provider;
+pub mod client_address;
+pub mod ids;
+pub mod recording;
+pub mod room;
+pub mod room_participant;
+pub mod secret;
+pub mod user;
+
+pub use audit_log::{AuditAction, RecordedAction};
+pub use auth_provider::AuthProviderType;
+pub use client_address::ClientAddress;
+pub use ids::{AuditLogId, AuthProviderId, ParticipantId, RecordingId, RoomId, UserId};
+pub use recording::RecordingStatus;
+pub use room::RoomStatus;
+pub use room_participant::ParticipantRole;
+pub use secret::Secret;

@@ -1,0 +1,6 @@
+DROP TABLE audit_logs;
+DROP TABLE recordings;
+DROP TABLE room_participants;
+DROP TABLE rooms;
+DROP TABLE auth_providers;
+DROP TABLE users;

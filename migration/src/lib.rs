@@ -1,0 +1,10 @@
+//! The schema, as migrations for PostgreSQL 14+ and SQLite.
+//!
+//! `Migrator` is SeaORM's, with one thing added: whatever changes the schema takes a lock first, so that any number of
+//! processes may run `up` at the same moment and all succeed. See `Migrator` for how, and docs/SCHEMA.md for the schema.
+
+mod locked;
+mod m20261101_000001_base_schema;
+
+pub use locked::Migrator;
+pub use sea_orm_migration::MigratorTrait;

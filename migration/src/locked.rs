@@ -1,0 +1,178 @@
+//! One schema change at a time, however many processes try.
+
+use std::time::Duration;
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction, DbBackend, SqliteTransactionMode,
+    Statement, TransactionOptions, TransactionTrait,
+};
+use tokio::time::Instant;
+
+/// Key of the advisory lock, so that it cannot be mistaken for another application's: "conferen" in ASCII.
+const LOCK_KEY: i64 = 0x636f_6e66_6572_656e;
+/// How long to wait for whoever is migrating now before giving up.
+const LOCK_PATIENCE: Duration = Duration::from_secs(120);
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// Every migration here runs whole or not at all, on both backends.
+pub(crate) fn in_transaction() -> Option<bool> {
+    Some(true)
+}
+
+/// Applies and reverts the migrations of this crate.
+///
+/// On PostgreSQL, `up`, `down`, `fresh`, `refresh` and `reset` hold an advisory lock on a connection of their own; the
+/// pool that they are given needs room for two. The lock is polled, never waited for, because a waiting statement
+/// would hold up a `CREATE INDEX CONCURRENTLY` of the process that has it. On SQLite each of them is one IMMEDIATE
+/// transaction, so a failure leaves nothing behind.
+///
+/// A caller that passes a transaction instead of a connection is taken to have locked already.
+pub struct Migrator;
+
+struct Migrations;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrations {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(crate::m20261101_000001_base_schema::Migration)]
+    }
+}
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        Migrations::migrations()
+    }
+
+    async fn up<'c, C>(db: C, steps: Option<u32>) -> Result<(), DbErr>
+    where
+        C: IntoSchemaManagerConnection<'c>,
+    {
+        Change::Up(steps).run_alone(db.into_database_executor()).await
+    }
+
+    async fn down<'c, C>(db: C, steps: Option<u32>) -> Result<(), DbErr>
+    where
+        C: IntoSchemaManagerConnection<'c>,
+    {
+        Change::Down(steps).run_alone(db.into_database_executor()).await
+    }
+
+    async fn fresh<'c, C>(db: C) -> Result<(), DbErr>
+    where
+        C: IntoSchemaManagerConnection<'c>,
+    {
+        Change::Fresh.run_alone(db.into_database_executor()).await
+    }
+
+    async fn refresh<'c, C>(db: C) -> Result<(), DbErr>
+    where
+        C: IntoSchemaManagerConnection<'c>,
+    {
+        Change::Refresh.run_alone(db.into_database_executor()).await
+    }
+
+    async fn reset<'c, C>(db: C) -> Result<(), DbErr>
+    where
+        C: IntoSchemaManagerConnection<'c>,
+    {
+        Change::Reset.run_alone(db.into_database_executor()).await
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Up(Option<u32>),
+    Down(Option<u32>),
+    Fresh,
+    Refresh,
+    Reset,
+}
+
+impl Change {
+    /// Runs under the lock that the backend needs.
+    async fn run_alone(self, db: DatabaseExecutor<'_>) -> Result<(), DbErr> {
+        let DatabaseExecutor::Connection(pool) = db else {
+            return self.run(db).await;
+        };
+        if pool.get_database_backend() == DbBackend::Sqlite {
+            let immediate = TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..Default::default()
+            };
+            let transaction = pool.begin_with_options(immediate).await?;
+            self.run(DatabaseExecutor::Transaction(&transaction)).await?;
+            return transaction.commit().await;
+        }
+        let guard = lock(pool).await?;
+        let done = self.run(db).await;
+        guard.rollback().await.and(done)
+    }
+
+    async fn run(self, db: DatabaseExecutor<'_>) -> Result<(), DbErr> {
+        match self {
+            Self::Up(steps) => Migrations::up(db, steps).await,
+            Self::Down(steps) => Migrations::down(db, steps).await,
+            Self::Refresh => Migrations::refresh(db).await,
+            Self::Reset => Migrations::reset(db).await,
+            Self::Fresh if db.get_database_backend() == DbBackend::Sqlite => {
+                drop_tables(&db).await?;
+                Migrations::up(db, None).await
+            }
+            Self::Fresh => {
+                drop_functions(&db).await?;
+                Migrations::fresh(db).await
+            }
+        }
+    }
+}
+
+/// Waits for the advisory lock; it is held until the transaction ends, on the server too if this process dies.
+async fn lock(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let guard = pool.begin().await?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    while !try_lock(&guard).await? {
+        if Instant::now() >= deadline {
+            return Err(DbErr::Migration(format!(
+                "another process has been migrating this database for {} s; gave up waiting",
+                LOCK_PATIENCE.as_secs()
+            )));
+        }
+        tokio::time::sleep(LOCK_POLL).await;
+    }
+    Ok(guard)
+}
+
+async fn try_lock(guard: &DatabaseTransaction) -> Result<bool, DbErr> {
+    let sql = "SELECT pg_try_advisory_xact_lock($1)";
+    guard
+        .query_one_raw(Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            sql,
+            [LOCK_KEY.into()],
+        ))
+        .await?
+        .ok_or_else(|| DbErr::Migration("pg_try_advisory_xact_lock answered nothing".to_owned()))?
+        .try_get_by_index(0)
+}
+
+/// `fresh` drops tables and types but not functions, which the base schema would then find in its way.
+async fn drop_functions(db: &DatabaseExecutor<'_>) -> Result<(), DbErr> {
+    for function in ["refuse_audit_change", "refuse_status_change"] {
+        db.execute_unprepared(&format!("DROP FUNCTION IF EXISTS {function}() CASCADE"))
+            .await?;
+    }
+    Ok(())
+}
+
+/// SeaORM's `fresh` switches foreign keys off first, which SQLite ignores inside a transaction. Dropping the newest table
+/// first needs no such thing, since a table refers to older ones only.
+async fn drop_tables(db: &DatabaseExecutor<'_>) -> Result<(), DbErr> {
+    let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid DESC";
+    for row in db.query_all_raw(Statement::from_string(DbBackend::Sqlite, sql)).await? {
+        let table: String = row.try_get_by_index(0)?;
+        db.execute(Table::drop().table(Alias::new(table))).await?;
+    }
+    Ok(())
+}
