@@ -1,0 +1,133 @@
+//! `audit()`: the trail of what happened. Operations append their own events; services append what they observe.
+
+mod event;
+
+use chrono::{DateTime, Utc};
+use entity::{AuditLogId, RoomId, UserId, audit_log};
+use sea_orm::{ColumnTrait, DatabaseExecutor, DbErr, QueryFilter, QueryResult};
+
+use crate::backend::audit as sql;
+use crate::backend::plan::Plan;
+use crate::error::{Error, Result, Subject};
+use crate::operation::{Moment, Operation};
+use crate::page::{Page, PageRequest};
+use crate::scope;
+use crate::unit::{Sink, Source};
+
+pub(crate) use event::EventColumns;
+pub use event::{AuditEvent, Change, MediaKind, Observation};
+
+/// The repository of `audit_logs`. There is no way to change or remove what is in it.
+#[derive(Debug)]
+pub struct Audit<'a, S> {
+    source: &'a S,
+}
+
+/// One event of the trail.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct AuditEntry {
+    /// Grows with time within a process.
+    pub id: AuditLogId,
+    /// When it happened: the time of its unit of work.
+    pub at: DateTime<Utc>,
+    /// Who did it; none for the platform and for people who had not signed in.
+    pub actor: Option<UserId>,
+    /// Which part of the platform did it.
+    pub system: Option<String>,
+    /// In which room.
+    pub room: Option<RoomId>,
+    /// What happened, and to whom.
+    pub event: AuditEvent,
+    /// Where the request came from.
+    pub address: Option<std::net::IpAddr>,
+    /// With what.
+    pub user_agent: Option<String>,
+}
+
+impl From<audit_log::Model> for AuditEntry {
+    fn from(row: audit_log::Model) -> Self {
+        let system = row.metadata.as_ref().and_then(|metadata| metadata.get(sql::SYSTEM));
+        Self {
+            id: row.id,
+            at: row.timestamp,
+            actor: row.user_id,
+            system: system.and_then(|name| name.as_str()).map(str::to_owned),
+            room: row.room_id,
+            event: AuditEvent::from_columns(&row.action, row.target_user_id, row.metadata.as_ref()),
+            address: row.ip_address.map(|address| address.0),
+            user_agent: row.user_agent,
+        }
+    }
+}
+
+impl<'a, S: Source> Audit<'a, S> {
+    pub(crate) fn new(source: &'a S) -> Self {
+        Self { source }
+    }
+
+    /// What happened in a room, deleted or not, by (time, id). Served by `ix_audit_logs_room` at any depth.
+    ///
+    /// # Errors
+    /// None beyond the database's own.
+    pub async fn trail_of_room(&self, room: RoomId, page: &PageRequest) -> Result<Page<AuditEntry>> {
+        let rows = scope::find_undeletable::<audit_log::Entity>().filter(audit_log::Column::RoomId.eq(room));
+        let rows = page
+            .apply(rows, audit_log::Column::Timestamp, audit_log::Column::Id)
+            .all(&self.source.executor())
+            .await
+            .map_err(|error| self.source.failed(&error, "trail_of_room"))?;
+        Ok(page
+            .page(rows, |row| (row.timestamp, row.id.as_uuid()))
+            .map(AuditEntry::from))
+    }
+}
+
+impl<S: Sink> Audit<'_, S> {
+    /// Appends something that was observed. It is durable when this returns, or when the unit it is part of commits.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there never was such a room, or the target or the acting user does not exist; deleted ones
+    /// are fine.
+    pub async fn append(&self, room: Option<RoomId>, observation: Observation) -> Result<AuditLogId> {
+        let event = observation.to_columns();
+        self.source.perform(Append { room, event }).await
+    }
+}
+
+struct Append {
+    room: Option<RoomId>,
+    event: EventColumns,
+}
+
+impl Operation for Append {
+    const NAME: &'static str = "audit.append";
+    type Output = AuditLogId;
+
+    fn plan(&self, at: &Moment<'_>) -> Plan {
+        sql::append(at, self.room, &self.event)
+    }
+
+    fn read(&self, row: &QueryResult) -> Result<AuditLogId, DbErr> {
+        row.try_get_by("id")
+    }
+
+    async fn refusal(&self, db: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
+        use entity::{room, user};
+        if let Some(id) = self.room
+            && scope::find::<room::Entity, scope::Any>()
+                .filter(room::Column::Id.eq(id))
+                .one(db)
+                .await?
+                .is_none()
+        {
+            return Ok(Some(Error::NotFound(Subject::Room(id))));
+        }
+        for id in [self.event.target, at.actor.user_id()].into_iter().flatten() {
+            let user = scope::find::<user::Entity, scope::Any>().filter(user::Column::Id.eq(id));
+            if user.one(db).await?.is_none() {
+                return Ok(Some(Error::NotFound(Subject::User(id))));
+            }
+        }
+        Ok(None)
+    }
+}

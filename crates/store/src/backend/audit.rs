@@ -1,0 +1,117 @@
+//! Statements that append to the trail.
+
+use entity::{AuditAction, ClientAddress, RoomId};
+use sea_orm::ActiveEnum;
+use serde_json::Value as Json;
+
+use super::plan::{Bind, Plan, Step};
+use crate::audit::{Change, EventColumns};
+use crate::operation::Moment;
+
+/// Member of the metadata that names the part of the platform which acted.
+pub(crate) const SYSTEM: &str = "system";
+
+/// One event that a plan appends when its guards have yielded.
+pub(crate) struct Entry<'a> {
+    /// Name of the step; the binds are named after it.
+    pub(crate) name: &'static str,
+    /// What follows FROM: the guards whose rows the event needs. One row of it makes one event.
+    pub(crate) from: &'a str,
+    /// SQL for the room's id.
+    pub(crate) room: &'a str,
+    /// The event. Details that only the database knows are given here as anything and overwritten by `computed`.
+    pub(crate) event: &'a Change,
+    /// Details that the database knows: a member's name and SQL for it.
+    pub(crate) computed: &'a [(&'a str, &'a str)],
+}
+
+/// Names of the binds of one event.
+struct Names {
+    id: &'static str,
+    action: &'static str,
+    target: &'static str,
+    details: &'static str,
+}
+
+const FIRST: Names = Names {
+    id: "audit_id",
+    action: "audit_action",
+    target: "audit_target",
+    details: "audit_details",
+};
+
+const SECOND: Names = Names {
+    id: "audit2_id",
+    action: "audit2_action",
+    target: "audit2_target",
+    details: "audit2_details",
+};
+
+impl Plan {
+    /// Appends the operation's own event.
+    pub(crate) fn audit(self, at: &Moment<'_>, entry: &Entry<'_>) -> Self {
+        self.bind_actor(at).append_event(at, &FIRST, entry)
+    }
+
+    /// Appends a second event, for a change that the operation brings with it. After [`Plan::audit`].
+    pub(crate) fn audit_also(self, at: &Moment<'_>, entry: &Entry<'_>) -> Self {
+        self.append_event(at, &SECOND, entry)
+    }
+
+    fn bind_actor(self, at: &Moment<'_>) -> Self {
+        let address = at.actor.address().map(|address| ClientAddress(address).to_string());
+        self.bind("audit_user", at.actor.user_id())
+            .bind("audit_address", Bind::text_as("inet", address))
+            .bind("audit_user_agent", at.actor.user_agent().map(str::to_owned))
+            .bind("audit_at", at.now)
+    }
+
+    fn append_event(self, at: &Moment<'_>, names: &Names, entry: &Entry<'_>) -> Self {
+        let columns = entry.event.to_columns();
+        let metadata = at.dialect.json_with(&format!(":{}", names.details), entry.computed);
+        let insert = insert(names, entry.room, &metadata, &format!("FROM {}", entry.from));
+        self.bind_event(at, names, &columns)
+            .step(Step::effect(entry.name, insert))
+    }
+
+    fn bind_event(self, at: &Moment<'_>, names: &Names, event: &EventColumns) -> Self {
+        let mut details = event.details.clone();
+        if let Some(system) = at.actor.system_name() {
+            details.insert(SYSTEM.to_owned(), system.into());
+        }
+        self.bind(names.id, at.id())
+            .bind(names.action, action(event.action))
+            .bind(names.target, event.target)
+            .bind(names.details, Json::Object(details))
+    }
+}
+
+fn action(action: AuditAction) -> Bind {
+    Bind::text_as("audit_action", Some(action.to_value().value.into_owned()))
+}
+
+fn insert(names: &Names, room: &str, metadata: &str, from: &str) -> String {
+    let Names { id, action, target, .. } = names;
+    format!(
+        r#"INSERT INTO audit_logs (id, action, user_id, room_id, target_user_id, metadata, ip_address, user_agent, "timestamp")
+        SELECT :{id}, :{action}, :audit_user, {room}, :{target}, {metadata}, :audit_address, :audit_user_agent, :audit_at
+        {from}"#
+    )
+}
+
+/// An event by itself, if all that it points at is there: 1 statement.
+pub(crate) fn append(at: &Moment<'_>, room: Option<RoomId>, event: &EventColumns) -> Plan {
+    let there = "WHERE (:room IS NULL OR EXISTS (SELECT 1 FROM rooms WHERE id = :room))
+        AND (:audit_target IS NULL OR EXISTS (SELECT 1 FROM users WHERE id = :audit_target))
+        AND (:audit_user IS NULL OR EXISTS (SELECT 1 FROM users WHERE id = :audit_user))
+        RETURNING id";
+    Plan::yielding("audited")
+        .bind_actor(at)
+        .bind_event(at, &FIRST, event)
+        .bind("room", room)
+        .step(Step::guard(
+            "audited",
+            &[],
+            insert(&FIRST, ":room", ":audit_details", there),
+        ))
+}

@@ -1,0 +1,154 @@
+//! Every difference between PostgreSQL and SQLite, and every statement written by hand.
+//!
+//! [`Dialect`] spells what the two spell differently. [`plan`] runs a change that takes several statements: one round trip
+//! on PostgreSQL, one transaction on SQLite. [`fault`] reads errors. The statements themselves are one file an aggregate.
+
+pub(crate) mod audit;
+pub(crate) mod fault;
+pub(crate) mod participants;
+pub mod plan;
+pub(crate) mod rooms;
+pub(crate) mod users;
+
+use sea_orm::{
+    ColumnTrait, ColumnType, ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, SqliteTransactionMode,
+    TransactionOptions,
+};
+
+/// Which of the two databases is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Postgres,
+    Sqlite,
+}
+
+impl Dialect {
+    pub(crate) fn of(db: &impl ConnectionTrait) -> Self {
+        match db.get_database_backend() {
+            DbBackend::Sqlite => Self::Sqlite,
+            _ => Self::Postgres,
+        }
+    }
+
+    pub(crate) fn backend(self) -> DbBackend {
+        match self {
+            Self::Postgres => DbBackend::Postgres,
+            Self::Sqlite => DbBackend::Sqlite,
+        }
+    }
+
+    /// How a unit of work begins. SQLite's write lock is taken at once: a deferred transaction that finds out later that
+    /// it writes fails if anybody wrote meanwhile.
+    pub(crate) fn begin_options(self) -> TransactionOptions {
+        match self {
+            Self::Postgres => TransactionOptions::default(),
+            Self::Sqlite => TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            },
+        }
+    }
+
+    /// Ends a select that takes its row for a change. Waits for others; reads the newest version; lets foreign keys
+    /// point at the row meanwhile. SQLite has the whole database locked by then.
+    fn for_change(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR NO KEY UPDATE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// Ends a select of a row that must stay as it is until the transaction ends.
+    fn for_share(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR SHARE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// The later of two times.
+    fn later(self, a: &str, b: &str) -> String {
+        match self {
+            Self::Postgres => format!("GREATEST({a}, {b})"),
+            Self::Sqlite => format!("max({a}, {b})"),
+        }
+    }
+
+    /// Whole seconds from one time to another, cut not rounded, alike on both to the microsecond.
+    fn seconds_between(self, from: &str, to: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST(floor(EXTRACT(EPOCH FROM ({to} - {from}))) AS integer)"),
+            Self::Sqlite => format!("(({} - {}) / 1000000)", sqlite_micros(to), sqlite_micros(from)),
+        }
+    }
+
+    /// Text made into a value of an enum type.
+    fn as_enum(self, expression: &str, name: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST({expression} AS {name})"),
+            Self::Sqlite => expression.to_owned(),
+        }
+    }
+
+    /// A JSON object with further members, each a name and an SQL expression.
+    fn json_with(self, object: &str, members: &[(&str, &str)]) -> String {
+        if members.is_empty() {
+            return object.to_owned();
+        }
+        let list = |prefix: &str| {
+            let members: Vec<String> = members
+                .iter()
+                .map(|(name, value)| format!("'{prefix}{name}', {value}"))
+                .collect();
+            members.join(", ")
+        };
+        match self {
+            Self::Postgres => format!("{object} || jsonb_build_object({})", list("")),
+            Self::Sqlite => format!("json_set({object}, {})", list("$.")),
+        }
+    }
+
+    /// A text column as [`crate::input::login_key`] spells it: A-Z folded, whatever the database's locale. The unique
+    /// indexes are on these very expressions.
+    pub(crate) fn folded(self, column: &str) -> String {
+        match self {
+            Self::Postgres => format!(r#"lower({column} COLLATE "C")"#),
+            Self::Sqlite => format!("lower({column})"),
+        }
+    }
+
+    /// All columns of an entity, to end a RETURNING or SELECT that a model is read from. Enums come as text.
+    fn columns_of<E: EntityTrait>(self) -> String {
+        let columns: Vec<String> = E::Column::iter()
+            .map(|column| {
+                let name = column.as_str();
+                match column.def().get_column_type() {
+                    ColumnType::Enum { .. } => format!("CAST({name} AS text) AS {name}"),
+                    _ => format!(r#""{name}""#),
+                }
+            })
+            .collect();
+        columns.join(", ")
+    }
+}
+
+/// Microseconds since 1970 of a stored time, as an integer. SQLite's own functions know milliseconds at best, so the
+/// fraction is cut out of the text, which the schema holds to the form `YYYY-MM-DDTHH:MM:SS[.f]+00:00`.
+fn sqlite_micros(time: &str) -> String {
+    format!(
+        "(unixepoch({time}) * 1000000 + \
+         CAST(round(CAST('0' || replace(substr({time}, 20), '+00:00', '') AS REAL) * 1000000) AS INTEGER))"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enum_columns_are_read_as_text() {
+        let columns = Dialect::Postgres.columns_of::<entity::room_participant::Entity>();
+        assert!(columns.contains("CAST(role AS text) AS role"), "{columns}");
+        assert!(columns.contains(r#""left_at""#), "{columns}");
+    }
+}

@@ -1,0 +1,282 @@
+//! What can go wrong, as values that a service can answer its client with.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use entity::{ParticipantId, ParticipantRole, RoomId, RoomStatus, UserId};
+
+use crate::authority::{Operation, Standing};
+
+/// The store's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation did not happen. When it is returned nothing was changed, save where [`Error::Indeterminate`] says
+/// that nobody knows. No variant carries a row's content: password hashes and tokens cannot get into a log through one.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The input breaks a rule; the database was not asked.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// What the operation is about does not exist, or is deleted.
+    #[error("{0} does not exist")]
+    NotFound(Subject),
+    /// Something else is there already.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The rules of meetings say no, as things stand now.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// It did not happen and may well work when tried again; the store has tried for a while itself.
+    #[error("the database could not do it now: {reason}")]
+    Transient {
+        /// What stood in the way.
+        reason: String,
+    },
+    /// The connection was lost while a change was under way: it may have happened or not. Look before trying again.
+    #[error("the connection was lost during {during}; whether it took effect is unknown")]
+    Indeterminate {
+        /// The operation, or `commit`.
+        during: &'static str,
+    },
+    /// The unit of work had failed before, or is still in use elsewhere, and was rolled back instead of committed.
+    #[error("the unit of work was rolled back: {reason}")]
+    Aborted {
+        /// Why.
+        reason: &'static str,
+    },
+    /// The database has no schema of ours, or an older one. Run the migrations.
+    #[error("the database lacks migration {missing}: run `migration up`")]
+    Unmigrated {
+        /// The newest migration that this build needs.
+        missing: &'static str,
+    },
+    /// The address of the database is not one this build can use.
+    #[error("cannot use this database address: {reason}")]
+    Address {
+        /// What is wrong with it; without user or password.
+        reason: String,
+    },
+    /// The server does not answer, or refuses us.
+    #[error("cannot reach the database at {server}: {reason}")]
+    Unreachable {
+        /// Host, port and database, or the file; without user or password.
+        server: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// A stored value is not what its column should hold.
+    #[error("the database holds a value that cannot be read: {detail}")]
+    Corrupt {
+        /// Which, as far as known.
+        detail: String,
+    },
+    /// The database refused for a reason that this store does not expect.
+    #[error("the database refused: {message}")]
+    Backend {
+        /// The server's sentence, without the row.
+        message: String,
+        /// SQLSTATE or SQLite's extended result code.
+        code: Option<String>,
+        /// The violated constraint or trigger, if one was named.
+        constraint: Option<String>,
+    },
+}
+
+impl Error {
+    /// True when trying again, with nothing changed, may succeed and cannot do harm.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Transient { .. } | Self::Unreachable { .. })
+    }
+
+    pub(crate) fn busy(what: &str, waited: Duration) -> Self {
+        Self::Transient {
+            reason: format!("{what} was not free within {} ms", waited.as_millis()),
+        }
+    }
+}
+
+/// A field that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {rule}")]
+pub struct Invalid {
+    /// The field's name as in the schema.
+    pub field: &'static str,
+    /// The rule it breaks.
+    pub rule: Rule,
+}
+
+/// What a field must be. Lengths count characters (Unicode scalar values), as PostgreSQL's `varchar(n)` does.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rule {
+    /// Something but white space.
+    #[error("must not be empty")]
+    NotEmpty,
+    /// At most so many characters.
+    #[error("must have at most {max} characters and has {actual}")]
+    MaxLength {
+        /// The limit.
+        max: usize,
+        /// What was given.
+        actual: usize,
+    },
+    /// No control characters; a description may have line breaks and tabs.
+    #[error("must not contain control characters")]
+    NoControlCharacters,
+    /// No such character.
+    #[error("must not contain {0:?}")]
+    Without(char),
+    /// `name@domain` of RFC 5321.
+    #[error("must be an e-mail address")]
+    EmailAddress,
+    /// The output of a password hash function in its `$id$…` form, never a password.
+    #[error("must be a password hash that begins with `$`")]
+    PasswordHash,
+    /// A number not below this.
+    #[error("must be at least {0}")]
+    AtLeast(i64),
+    /// A number not above this.
+    #[error("must be at most {0}")]
+    AtMost(i64),
+    /// A time after that of the other field.
+    #[error("must be after {0}")]
+    After(&'static str),
+    /// A time in the years 1970 to 9999.
+    #[error("must lie in the years 1970 to 9999")]
+    Year,
+    /// Only together with the other field.
+    #[error("needs {0}")]
+    Needs(&'static str),
+    /// A cursor that this list gave.
+    #[error("must be a cursor that this list returned")]
+    Cursor,
+}
+
+/// What an operation was about, with the key that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each is the kind and the key")]
+pub enum Subject {
+    User(UserId),
+    Room(RoomId),
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "user {id}"),
+            Self::Room(id) => write!(f, "room {id}"),
+        }
+    }
+}
+
+/// What is there already.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Conflict {
+    /// Another user has this name, whatever its case.
+    #[error("this username is taken")]
+    UsernameTaken,
+    /// Another user has this address, whatever its case.
+    #[error("this e-mail address is taken")]
+    EmailTaken,
+    /// No free room code was found in as many tries as the store makes; the code space is nearly full.
+    #[error("no free room code was found in {tries} tries")]
+    RoomCodesExhausted {
+        /// How many were tried.
+        tries: u32,
+    },
+    /// The user came to this room at this very microsecond before. Seen only where the clock stands still.
+    #[error("user {user} joined room {room} at this very instant before")]
+    SameInstant {
+        /// Who.
+        user: UserId,
+        /// Where.
+        room: RoomId,
+    },
+}
+
+/// Which rule of meetings says no.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejected {
+    /// The room's status does not allow it: it is over, called off, not yet begun, or running.
+    #[error("room {room} is {status:?}")]
+    RoomStatus {
+        /// Which.
+        room: RoomId,
+        /// Its status.
+        status: RoomStatus,
+    },
+    /// Every seat is taken.
+    #[error("room {room} is full: {capacity} of {capacity} seats are taken")]
+    RoomFull {
+        /// Which.
+        room: RoomId,
+        /// Its seats.
+        capacity: i32,
+    },
+    /// The user is present already; this is the seat.
+    #[error("user {user} is present in room {room} already")]
+    AlreadyPresent {
+        /// Who.
+        user: UserId,
+        /// Where.
+        room: RoomId,
+        /// The standing seat.
+        seat: ParticipantId,
+        /// Its role.
+        role: ParticipantRole,
+        /// Since when.
+        since: DateTime<Utc>,
+    },
+    /// The user is banned.
+    #[error("user {user} is banned from room {room}")]
+    Banned {
+        /// Who.
+        user: UserId,
+        /// Where.
+        room: RoomId,
+        /// Until when; none means for good.
+        until: Option<DateTime<Utc>>,
+    },
+    /// The user is not present.
+    #[error("user {user} is not present in room {room}")]
+    NotPresent {
+        /// Who.
+        user: UserId,
+        /// Where.
+        room: RoomId,
+    },
+    /// The account is deactivated.
+    #[error("user {user} is deactivated")]
+    UserInactive {
+        /// Who.
+        user: UserId,
+    },
+    /// Only the owner comes in as HOST; others are made so by a hand-over.
+    #[error("only the owner of room {room} may join it as HOST")]
+    HostSeat {
+        /// Which.
+        room: RoomId,
+    },
+    /// The actor may not do this.
+    #[error("{operation} is not allowed to {standing}")]
+    NotAllowed {
+        /// What was asked.
+        operation: Operation,
+        /// What the actor is in this room.
+        standing: Standing,
+        /// The role of the user it was to be done to.
+        target: Option<ParticipantRole>,
+    },
+    /// The host and the owner cannot be kicked or banned, and nobody can do it to themself.
+    #[error("user {user} cannot be the target of {operation}")]
+    Protected {
+        /// What was asked.
+        operation: Operation,
+        /// Whom it would hit.
+        user: UserId,
+    },
+}

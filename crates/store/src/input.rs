@@ -1,0 +1,204 @@
+//! Rules that input must keep before the database is asked.
+
+use chrono::{DateTime, Datelike, Utc};
+use email_address::{EmailAddress, Options};
+use entity::Secret;
+use unicode_normalization::UnicodeNormalization;
+
+use crate::clock::to_microseconds;
+use crate::error::{Invalid, Rule};
+
+type Checked<T> = Result<T, Invalid>;
+
+fn broken<T>(field: &'static str, rule: Rule) -> Checked<T> {
+    Err(Invalid { field, rule })
+}
+
+/// One line of text: trimmed, not empty, no control characters, at most `max` characters.
+pub(crate) fn line(field: &'static str, text: &str, max: usize) -> Checked<String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return broken(field, Rule::NotEmpty);
+    }
+    if text.chars().any(char::is_control) {
+        return broken(field, Rule::NoControlCharacters);
+    }
+    within(field, text, max)?;
+    Ok(text.to_owned())
+}
+
+/// Text that may be absent. Nothing but white space counts as absent.
+pub(crate) fn optional_line(field: &'static str, text: Option<&str>, max: usize) -> Checked<Option<String>> {
+    text.filter(|text| !text.trim().is_empty())
+        .map(|text| line(field, text, max))
+        .transpose()
+}
+
+/// Text of several lines: line breaks and tabs are allowed.
+pub(crate) fn optional_text(field: &'static str, text: Option<&str>, max: usize) -> Checked<Option<String>> {
+    let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        return broken(field, Rule::NoControlCharacters);
+    }
+    within(field, text, max)?;
+    Ok(Some(text.to_owned()))
+}
+
+/// A name to sign in with. White space would be invisible in it, and `@` would let one user's name be another's e-mail
+/// address, so neither may be in it.
+pub(crate) fn username(text: &str) -> Checked<String> {
+    let name = line("username", text, 100)?;
+    if let Some(c) = name.chars().find(|c| c.is_whitespace() || *c == '@') {
+        return broken("username", Rule::Without(c));
+    }
+    let name = fold_beyond_ascii(&name);
+    within("username", &name, 100)?;
+    Ok(name)
+}
+
+/// `name@domain` as RFC 5321 has it, 254 characters at most.
+pub(crate) fn email(field: &'static str, text: &str) -> Checked<String> {
+    let address = line(field, text, 254)?;
+    let options = Options::default().without_display_text().without_domain_literal();
+    if EmailAddress::parse_with_options(&address, options).is_err() {
+        return broken(field, Rule::EmailAddress);
+    }
+    let address = fold_beyond_ascii(&address);
+    within(field, &address, 254)?;
+    Ok(address)
+}
+
+/// A hash, as its function prints it. What does not look like one may be a password.
+pub(crate) fn password_hash(hash: Secret) -> Checked<Secret> {
+    let text = hash.expose();
+    if !text.starts_with('$') || text.len() < 8 || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return broken("password_hash", Rule::PasswordHash);
+    }
+    within("password_hash", text, 255)?;
+    Ok(hash)
+}
+
+/// A number within limits.
+pub(crate) fn number(field: &'static str, value: i32, at_least: i32, at_most: i32) -> Checked<i32> {
+    if value < at_least {
+        return broken(field, Rule::AtLeast(at_least.into()));
+    }
+    if value > at_most {
+        return broken(field, Rule::AtMost(at_most.into()));
+    }
+    Ok(value)
+}
+
+/// A planned time: an end only with a start, and after it.
+#[expect(clippy::type_complexity, reason = "the two times, as they were given")]
+pub(crate) fn schedule(
+    start: Option<DateTime<Utc>>,
+    end: Option<DateTime<Utc>>,
+) -> Checked<(Option<DateTime<Utc>>, Option<DateTime<Utc>>)> {
+    let start = start.map(|at| time("scheduled_start", at)).transpose()?;
+    let end = end.map(|at| time("scheduled_end", at)).transpose()?;
+    match (start, end) {
+        (None, Some(_)) => broken("scheduled_end", Rule::Needs("scheduled_start")),
+        (Some(start), Some(end)) if end <= start => broken("scheduled_end", Rule::After("scheduled_start")),
+        _ => Ok((start, end)),
+    }
+}
+
+/// A time that both backends can keep and compare as text.
+pub(crate) fn time(field: &'static str, at: DateTime<Utc>) -> Checked<DateTime<Utc>> {
+    if !(1970..=9999).contains(&at.year()) {
+        return broken(field, Rule::Year);
+    }
+    Ok(to_microseconds(at))
+}
+
+/// What names and addresses are compared by. See [`fold_beyond_ascii`].
+pub(crate) fn login_key(text: &str) -> String {
+    fold_beyond_ascii(text.trim()).to_ascii_lowercase()
+}
+
+/// Composed (NFC), and in lower case but for A-Z. Stored names have this form, so that the databases' `lower()`, which
+/// folds A-Z alone, compares all of Unicode without regard to case, on both backends alike.
+fn fold_beyond_ascii(text: &str) -> String {
+    let folded = text.nfc().flat_map(|c| {
+        let (kept, lowered) = if c.is_ascii() {
+            (Some(c), None)
+        } else {
+            (None, Some(c.to_lowercase()))
+        };
+        kept.into_iter().chain(lowered.into_iter().flatten())
+    });
+    folded.nfc().collect()
+}
+
+fn within(field: &'static str, text: &str, max: usize) -> Checked<()> {
+    match text.chars().count() {
+        actual if actual > max => broken(field, Rule::MaxLength { max, actual }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule<T: std::fmt::Debug>(checked: Checked<T>) -> Rule {
+        checked.unwrap_err().rule
+    }
+
+    #[test]
+    fn lines_are_trimmed_counted_in_characters_and_free_of_controls() {
+        assert_eq!(line("title", "  Stand-up ", 255).unwrap(), "Stand-up");
+        assert_eq!(rule(line("title", " \u{a0}\t", 255)), Rule::NotEmpty);
+        assert_eq!(rule(line("title", "a\u{0}b", 255)), Rule::NoControlCharacters);
+        assert_eq!(line("title", &"é".repeat(255), 255).unwrap().chars().count(), 255);
+        assert_eq!(
+            rule(line("title", &"é".repeat(256), 255)),
+            Rule::MaxLength { max: 255, actual: 256 }
+        );
+    }
+
+    #[test]
+    fn usernames_cannot_pass_for_addresses() {
+        assert_eq!(rule(username("ada@example.org")), Rule::Without('@'));
+        assert_eq!(rule(username("ada lovelace")), Rule::Without(' '));
+    }
+
+    #[test]
+    fn case_and_composition_do_not_tell_names_apart() {
+        assert_eq!(username("ÄDA").unwrap(), "äDA");
+        assert_eq!(login_key("A\u{308}da"), login_key("ÄDA"));
+        assert_eq!(username("ΑΒΓ").unwrap(), "αβγ");
+    }
+
+    #[test]
+    fn addresses_have_a_shape() {
+        assert_eq!(email("email", " ada@example.org ").unwrap(), "ada@example.org");
+        for bad in [
+            "ada",
+            "ada@",
+            "@example.org",
+            "a b@example.org",
+            "ada@@example.org",
+            "Ada <ada@example.org>",
+        ] {
+            assert_eq!(rule(email("email", bad)), Rule::EmailAddress, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_no_hash() {
+        assert_eq!(rule(password_hash(Secret::new("correct horse"))), Rule::PasswordHash);
+        assert!(password_hash(Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA")).is_ok());
+    }
+
+    #[test]
+    fn a_schedule_ends_after_it_starts() {
+        let t = DateTime::from_timestamp_micros;
+        assert_eq!(rule(schedule(None, t(5))), Rule::Needs("scheduled_start"));
+        assert_eq!(rule(schedule(t(5), t(5))), Rule::After("scheduled_start"));
+        assert!(schedule(t(5), t(6)).is_ok() && schedule(t(5), None).is_ok());
+    }
+}

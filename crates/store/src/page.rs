@@ -1,0 +1,190 @@
+//! Keyset pages: a page begins where the last one ended, by (time, id), so that its cost does not grow with its depth and
+//! rows that share a time are neither lost nor doubled.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, ExprTrait, Order as SqlOrder};
+use sea_orm::{EntityTrait, QueryOrder, QuerySelect, Select};
+use uuid::Uuid;
+
+use crate::error::{Invalid, Rule};
+
+/// The most rows that one page may have.
+pub const MAX_PAGE_SIZE: u16 = 500;
+
+/// Which way a list runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By time, downwards.
+    NewestFirst,
+    /// By time, upwards.
+    #[default]
+    OldestFirst,
+}
+
+/// What part of a list is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    size: u16,
+    order: Order,
+    after: Option<Cursor>,
+}
+
+impl PageRequest {
+    /// The first `size` rows.
+    ///
+    /// # Errors
+    /// [`Invalid`] when `size` is 0 or above [`MAX_PAGE_SIZE`].
+    pub fn first(size: u16, order: Order) -> Result<Self, Invalid> {
+        let broken = |rule| Invalid { field: "size", rule };
+        match size {
+            0 => Err(broken(Rule::AtLeast(1))),
+            1..=MAX_PAGE_SIZE => Ok(Self {
+                size,
+                order,
+                after: None,
+            }),
+            _ => Err(broken(Rule::AtMost(MAX_PAGE_SIZE.into()))),
+        }
+    }
+
+    /// The rows behind `cursor`, which must come from the same list in the same order.
+    #[must_use]
+    pub fn after(mut self, cursor: Cursor) -> Self {
+        self.after = Some(cursor);
+        self
+    }
+
+    /// Orders and limits a query. One row more than asked is fetched, to know whether there is a next page.
+    pub(crate) fn apply<E: EntityTrait>(&self, query: Select<E>, time: E::Column, id: E::Column) -> Select<E> {
+        use sea_orm::ColumnTrait;
+        let key = || Expr::tuple([Expr::col(time.as_column_ref()), Expr::col(id.as_column_ref())]);
+        let query = match self.after {
+            None => query,
+            Some(Cursor { at, id }) => {
+                let last = Expr::tuple([Expr::value(at), Expr::value(id)]);
+                let beyond = match self.order {
+                    Order::NewestFirst => key().lt(last),
+                    Order::OldestFirst => key().gt(last),
+                };
+                sea_orm::QueryFilter::filter(query, beyond)
+            }
+        };
+        let direction = match self.order {
+            Order::NewestFirst => SqlOrder::Desc,
+            Order::OldestFirst => SqlOrder::Asc,
+        };
+        query
+            .order_by(time, direction.clone())
+            .order_by(id, direction)
+            .limit(u64::from(self.size) + 1)
+    }
+
+    /// Turns the fetched rows into a page.
+    pub(crate) fn page<T>(&self, mut rows: Vec<T>, key: impl Fn(&T) -> (DateTime<Utc>, Uuid)) -> Page<T> {
+        let more = rows.len() > usize::from(self.size);
+        rows.truncate(self.size.into());
+        let next = rows.last().filter(|_| more).map(|last| {
+            let (at, id) = key(last);
+            Cursor { at, id }
+        });
+        Page { items: rows, next }
+    }
+}
+
+/// Rows, and where the next ones begin.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Page<T> {
+    /// At most as many as asked for.
+    pub items: Vec<T>,
+    /// For [`PageRequest::after`]; none when this page was the last.
+    pub next: Option<Cursor>,
+}
+
+impl<T> Page<T> {
+    /// The same page of something made from its rows.
+    pub(crate) fn map<U>(self, each: impl FnMut(T) -> U) -> Page<U> {
+        Page {
+            items: self.items.into_iter().map(each).collect(),
+            next: self.next,
+        }
+    }
+}
+
+/// A place in a list, opaque to clients: its text may be handed out and taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    at: DateTime<Utc>,
+    id: Uuid,
+}
+
+const CURSOR_VERSION: u8 = 1;
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = [CURSOR_VERSION; 25];
+        bytes[1..9].copy_from_slice(&self.at.timestamp_micros().to_be_bytes());
+        bytes[9..].copy_from_slice(self.id.as_bytes());
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let parse = || {
+            let bytes: [u8; 25] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+            let (version, rest) = bytes.split_first()?;
+            let (at, id) = rest.split_first_chunk()?;
+            (*version == CURSOR_VERSION).then_some(())?;
+            Some(Self {
+                at: DateTime::from_timestamp_micros(i64::from_be_bytes(*at))?,
+                id: Uuid::from_slice(id).ok()?,
+            })
+        };
+        parse().ok_or(Invalid {
+            field: "cursor",
+            rule: Rule::Cursor,
+        })
+    }
+}
+
+impl serde::Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_and_rubbish_does_not() {
+        let cursor = Cursor {
+            at: DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap(),
+            id: Uuid::from_u128(42),
+        };
+        assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor));
+        for text in ["", "rubbish", "AAAA", &format!("{cursor}A"), &cursor.to_string()[1..]] {
+            assert!(text.parse::<Cursor>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn page_sizes_have_limits() {
+        assert_eq!(
+            PageRequest::first(0, Order::default()).unwrap_err().rule,
+            Rule::AtLeast(1)
+        );
+        assert_eq!(
+            PageRequest::first(501, Order::default()).unwrap_err().rule,
+            Rule::AtMost(500)
+        );
+    }
+}

@@ -1,0 +1,231 @@
+//! The store: a pool of connections, a clock and a source of ids.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query};
+use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
+use tokio::sync::Mutex;
+
+use crate::actor::Actor;
+use crate::backend::{Dialect, fault};
+use crate::clock::{self, Clock, Ids, RandomIds, SystemClock};
+use crate::connect::{self, ConnectSettings};
+use crate::error::{Error, Result};
+use crate::unit::{Acting, OpenUnit};
+
+/// The newest migration that this build needs. A test holds it equal to the newest one there is.
+pub const REQUIRED_MIGRATION: &str = "m20261101_000001_base_schema";
+
+/// How often, and how fast, what failed for a passing reason is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Tries in all; 1 means never again.
+    pub attempts: u32,
+    /// The longest first pause. Each further one may be twice as long; the actual pause is random between 0 and that.
+    pub first_pause: Duration,
+    /// No pause is longer.
+    pub longest_pause: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 8,
+            first_pause: Duration::from_millis(5),
+            longest_pause: Duration::from_millis(250),
+        }
+    }
+}
+
+/// What a [`Store`] is made with besides its database.
+#[derive(Clone)]
+pub struct StoreSettings {
+    /// The connections.
+    pub connect: ConnectSettings,
+    /// The retries.
+    pub retry: RetryPolicy,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Keys and room codes.
+    pub ids: Arc<dyn Ids>,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            connect: ConnectSettings::default(),
+            retry: RetryPolicy::default(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(RandomIds::default()),
+        }
+    }
+}
+
+/// The data layer. Cheap to clone; all clones share one pool.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: DatabaseConnection,
+    dialect: Dialect,
+    settings: StoreSettings,
+    /// SQLite has one writer at a time. Within the process they queue here, in order, instead of polling for the file's lock.
+    turn: Arc<Mutex<()>>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("dialect", &self.inner.dialect)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the database at `url` with the default settings; see [`connect::open`] for what an address looks like.
+    ///
+    /// # Errors
+    /// As of [`connect::open`], and [`Error::Unmigrated`] when the schema is not there.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::connect_with(url, StoreSettings::default()).await
+    }
+
+    /// Opens the database at `url`.
+    ///
+    /// # Errors
+    /// As of [`Store::connect`].
+    pub async fn connect_with(url: &str, settings: StoreSettings) -> Result<Self> {
+        let db = connect::open(url, &settings.connect).await?;
+        Self::from_connection(db, settings).await
+    }
+
+    /// A store over a pool that [`connect::open`] made.
+    ///
+    /// # Errors
+    /// [`Error::Unmigrated`] when the schema is not there.
+    pub async fn from_connection(db: DatabaseConnection, settings: StoreSettings) -> Result<Self> {
+        let dialect = Dialect::of(&db);
+        let store = Self {
+            inner: Arc::new(Inner {
+                db,
+                dialect,
+                settings,
+                turn: Arc::default(),
+            }),
+        };
+        store.require_schema().await?;
+        Ok(store)
+    }
+
+    async fn require_schema(&self) -> Result<()> {
+        let applied = Query::select()
+            .column(Alias::new("version"))
+            .from(Alias::new("seaql_migrations"))
+            .and_where(Expr::col(Alias::new("version")).eq(REQUIRED_MIGRATION))
+            .take();
+        let found = self
+            .inner
+            .db
+            .query_one(&applied)
+            .await
+            .map_err(|error| fault::read(self.inner.dialect, &error, "connect", false))?;
+        match found {
+            Some(_) => Ok(()),
+            None => Err(Error::Unmigrated {
+                missing: REQUIRED_MIGRATION,
+            }),
+        }
+    }
+
+    /// Writes in the name of `actor`, each operation a unit of work of its own.
+    pub fn acting(&self, actor: &Actor) -> Acting {
+        Acting::new(self.clone(), actor.clone())
+    }
+
+    /// Closes the pool once the calls under way have ended. Later calls on any clone fail as transient.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] if the driver fails to.
+    pub async fn close(&self) -> Result<()> {
+        self.inner
+            .db
+            .close_by_ref()
+            .await
+            .map_err(|error| fault::read(self.inner.dialect, &error, "close", false))
+    }
+
+    /// Begins a transaction in the name of `actor`.
+    pub(crate) async fn open_unit(&self, actor: &Actor) -> Result<OpenUnit> {
+        let patience = self.inner.settings.connect.acquire_timeout;
+        let turn = match self.inner.dialect {
+            Dialect::Postgres => None,
+            Dialect::Sqlite => {
+                let turn = tokio::time::timeout(patience, Arc::clone(&self.inner.turn).lock_owned());
+                Some(turn.await.map_err(|_| Error::busy("the right to write", patience))?)
+            }
+        };
+        let (db, options) = (self.inner.db.clone(), self.inner.dialect.begin_options());
+        // In a task of its own: a BEGIN that is cut off by the caller's timeout would leave a pooled connection in doubt.
+        let begun = tokio::spawn(async move { db.begin_with_options(options).await }).await;
+        let transaction = begun
+            .map_err(|_| Error::Aborted {
+                reason: "the runtime is shutting down",
+            })?
+            .map_err(|error| fault::read(self.inner.dialect, &error, "begin", false))?;
+        Ok(OpenUnit::new(
+            self.clone(),
+            actor.clone(),
+            self.now(),
+            transaction,
+            turn,
+        ))
+    }
+
+    pub(crate) fn db(&self) -> &DatabaseConnection {
+        &self.inner.db
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.inner.dialect
+    }
+
+    pub(crate) fn ids(&self) -> &dyn Ids {
+        &*self.inner.settings.ids
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        clock::to_microseconds(self.inner.settings.clock.now())
+    }
+
+    pub(crate) fn retries(&self) -> Retries {
+        Retries {
+            policy: self.inner.settings.retry,
+            made: 1,
+        }
+    }
+}
+
+/// Counts tries and pauses between them.
+pub(crate) struct Retries {
+    policy: RetryPolicy,
+    made: u32,
+}
+
+impl Retries {
+    /// Pauses and says true, or says false when all tries are used up.
+    pub(crate) async fn another(&mut self) -> bool {
+        if self.made >= self.policy.attempts {
+            return false;
+        }
+        let doubled = self.policy.first_pause * 2_u32.saturating_pow(Ord::min(self.made - 1, 16));
+        let longest = Ord::min(doubled, self.policy.longest_pause);
+        self.made += 1;
+        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        tokio::time::sleep(Duration::from_micros(clock::jitter(micros))).await;
+        true
+    }
+}

@@ -1,0 +1,345 @@
+//! Gives each case a migrated database of its own on each backend.
+//!
+//! SQLite: a copy of a migrated file. PostgreSQL: a clone of a migrated template on the server that TEST_DATABASE_URL names.
+//! Without such a server the PostgreSQL cases are shown as ignored, or fail where REQUIRE_POSTGRES is set.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use migration::{Migrator, MigratorTrait};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, ExecResult, QueryResult, Statement};
+use store::clock::{Clock, ManualClock};
+use store::connect::{self, ConnectSettings};
+use store::entity::{ParticipantRole, Secret, room, room_participant, user};
+use store::{Actor, NewRoom, NewUser, Store, StoreSettings};
+use tempfile::TempDir;
+
+/// A case's body: it fails by panicking.
+pub type Body = fn(TestDb) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A behaviour, named `module::function`.
+pub struct Case {
+    pub name: String,
+    pub body: Body,
+}
+
+/// Lists the cases of a module: functions `async fn(TestDb)`. One that is not listed is dead code, which CI refuses.
+#[macro_export]
+macro_rules! cases {
+    ($($name:ident),+ $(,)?) => {
+        pub fn cases() -> Vec<$crate::harness::Case> {
+            let module = module_path!().rsplit("::").next().unwrap_or_default();
+            vec![$($crate::harness::Case {
+                name: format!("{module}::{}", stringify!($name)),
+                body: |db| Box::pin($name(db)),
+            }),+]
+        }
+    };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// A database of the case's own.
+pub struct TestDb {
+    /// A store on it with the machine's clock and a pool of 32 (SQLite: 5).
+    pub store: Store,
+    pub backend: Backend,
+    /// For other processes and pools.
+    pub url: String,
+    _folder: Option<Arc<TempDir>>,
+}
+
+impl TestDb {
+    /// Another store on the same database.
+    pub async fn store_with(&self, settings: StoreSettings) -> Store {
+        Store::connect_with(&self.url, settings).await.unwrap()
+    }
+
+    /// Another store, whose clock the case moves by hand, and which begins at the present.
+    pub async fn with_manual_clock(&self) -> (Store, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::at(store::clock::SystemClock.now()));
+        let settings = StoreSettings {
+            clock: clock.clone(),
+            ..settings()
+        };
+        (self.store_with(settings).await, clock)
+    }
+
+    /// A connection for SQL by hand, past the store.
+    pub async fn raw(&self) -> Raw {
+        Raw {
+            db: connect::open(&self.url, &ConnectSettings::default()).await.unwrap(),
+        }
+    }
+
+    /// A registered user called `name`.
+    pub async fn user(&self, name: &str) -> user::Model {
+        let new = NewUser {
+            username: name,
+            email: None,
+            display_name: name,
+            password_hash: password_hash(),
+        };
+        self.platform().users().register(new).await.unwrap()
+    }
+
+    /// Registered users called `name0`, `name1` and so on.
+    pub async fn users(&self, name: &str, count: usize) -> Vec<user::Model> {
+        let mut users = Vec::with_capacity(count);
+        for number in 0..count {
+            users.push(self.user(&format!("{name}{number}")).await);
+        }
+        users
+    }
+
+    /// A room of `owner`'s with so many seats, in status CREATED.
+    pub async fn room(&self, owner: &user::Model, seats: i32) -> room::Model {
+        let new = NewRoom {
+            max_participants: seats,
+            ..NewRoom::titled(owner.id, "A room")
+        };
+        self.platform().rooms().create(new).await.unwrap()
+    }
+
+    /// Seats somebody as a participant, by the platform.
+    pub async fn seat(&self, room: &room::Model, user: &user::Model) -> room_participant::Model {
+        self.platform()
+            .participants()
+            .join(room.id, user.id, ParticipantRole::Participant)
+            .await
+            .unwrap()
+    }
+
+    /// Acts as the platform itself.
+    pub fn platform(&self) -> store::Acting {
+        self.store.acting(&Actor::system("test"))
+    }
+
+    /// Acts as a user.
+    pub fn acting(&self, user: &user::Model) -> store::Acting {
+        self.store.acting(&Actor::user(user.id))
+    }
+}
+
+/// What looks like a password's hash.
+pub fn password_hash() -> Secret {
+    Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g")
+}
+
+/// SQL by hand.
+pub struct Raw {
+    pub db: DatabaseConnection,
+}
+
+impl Raw {
+    pub fn backend(&self) -> DbBackend {
+        self.db.get_database_backend()
+    }
+
+    pub async fn execute(&self, sql: &str) -> Result<ExecResult, sea_orm::DbErr> {
+        self.db.execute_unprepared(sql).await
+    }
+
+    pub async fn rows(&self, sql: &str) -> Vec<QueryResult> {
+        let statement = Statement::from_string(self.backend(), sql);
+        self.db.query_all_raw(statement).await.unwrap()
+    }
+
+    /// The first column of the first row, a whole number.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let rows = self.rows(&format!("SELECT CAST(({sql}) AS bigint) AS n")).await;
+        rows[0].try_get_by("n").unwrap()
+    }
+
+    /// The first column of all rows, text.
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
+        let rows = self.rows(sql).await;
+        rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+    }
+}
+
+fn settings() -> StoreSettings {
+    StoreSettings {
+        connect: ConnectSettings {
+            acquire_timeout: std::time::Duration::from_secs(30),
+            ..ConnectSettings::default()
+        },
+        ..StoreSettings::default()
+    }
+}
+
+/// Runs every case on every backend.
+pub fn run(cases: Vec<Case>) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let server = std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty());
+    let ignore_postgres = server.is_none() && std::env::var_os("REQUIRE_POSTGRES").is_none();
+    let mut trials = Vec::new();
+    for case in cases {
+        let body = case.body;
+        let name = format!("sqlite::{}", case.name);
+        trials.push(Trial::test(name, move || run_case(body, Backend::Sqlite)));
+        let name = format!("postgres::{}", case.name);
+        let trial = Trial::test(name, move || run_case(body, Backend::Postgres));
+        trials.push(trial.with_ignored_flag(ignore_postgres));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(server) = server {
+        block_on(drop_databases(&server));
+    }
+    conclusion.exit_code()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+fn run_case(body: Body, backend: Backend) -> Result<(), Failed> {
+    block_on(async move {
+        let db = match backend {
+            Backend::Sqlite => sqlite_database().await,
+            Backend::Postgres => postgres_database().await?,
+        };
+        body(db).await;
+        Ok(())
+    })
+}
+
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+fn next_number() -> usize {
+    NUMBER.fetch_add(1, Ordering::Relaxed)
+}
+
+async fn sqlite_database() -> TestDb {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("test.sqlite");
+    std::fs::copy(sqlite_template().await, &file).unwrap();
+    let url = format!("sqlite://{}?mode=rwc", file.display());
+    TestDb {
+        store: Store::connect_with(&url, settings()).await.unwrap(),
+        backend: Backend::Sqlite,
+        url,
+        _folder: Some(Arc::new(folder)),
+    }
+}
+
+async fn sqlite_template() -> &'static Path {
+    static TEMPLATE: tokio::sync::OnceCell<(TempDir, PathBuf)> = tokio::sync::OnceCell::const_new();
+    let (_, path) = TEMPLATE
+        .get_or_init(|| async {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("template.sqlite");
+            let db = Database::connect(format!("sqlite://{}?mode=rwc", path.display()))
+                .await
+                .unwrap();
+            Migrator::up(&db, None).await.unwrap();
+            db.close().await.unwrap();
+            (folder, path)
+        })
+        .await;
+    path
+}
+
+/// Databases of this run begin with this, so that they can be told from everybody else's.
+fn prefix() -> &'static str {
+    static PREFIX: OnceLock<String> = OnceLock::new();
+    PREFIX.get_or_init(|| format!("contract_{}_", std::process::id()))
+}
+
+async fn postgres_database() -> Result<TestDb, Failed> {
+    let Some(server) = std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty()) else {
+        return Err("REQUIRE_POSTGRES is set, but TEST_DATABASE_URL names no server".into());
+    };
+    let template = postgres_template(&server).await;
+    let name = format!("{}{}", prefix(), next_number());
+    admin(&server, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+    let url = with_database(&server, &name);
+    let mut settings = settings();
+    settings.connect.max_connections = Some(32);
+    Ok(TestDb {
+        store: Store::connect_with(&url, settings).await.unwrap(),
+        backend: Backend::Postgres,
+        url,
+        _folder: None,
+    })
+}
+
+async fn postgres_template(server: &str) -> &'static str {
+    static TEMPLATE: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
+    TEMPLATE
+        .get_or_init(|| async {
+            let name = format!("{}template", prefix());
+            admin(server, &format!("CREATE DATABASE {name}")).await;
+            let db = Database::connect(with_database(server, &name)).await.unwrap();
+            Migrator::up(&db, None).await.unwrap();
+            db.close().await.unwrap();
+            name
+        })
+        .await
+}
+
+/// An empty database, without schema.
+pub async fn empty_database(backend: Backend) -> (String, Option<TempDir>) {
+    match backend {
+        Backend::Sqlite => {
+            let folder = tempfile::tempdir().unwrap();
+            let url = format!("sqlite://{}?mode=rwc", folder.path().join("empty.sqlite").display());
+            (url, Some(folder))
+        }
+        Backend::Postgres => {
+            let server = std::env::var("TEST_DATABASE_URL").unwrap();
+            let name = format!("{}{}", prefix(), next_number());
+            admin(&server, &format!("CREATE DATABASE {name}")).await;
+            (with_database(&server, &name), None)
+        }
+    }
+}
+
+async fn admin(server: &str, sql: &str) {
+    let db = Database::connect(server).await.unwrap();
+    db.execute_unprepared(sql).await.unwrap();
+    db.close().await.unwrap();
+}
+
+async fn drop_databases(server: &str) {
+    let db = Database::connect(server).await.unwrap();
+    let mine = format!(
+        "SELECT datname::text FROM pg_database WHERE starts_with(datname, '{}')",
+        prefix()
+    );
+    for row in db
+        .query_all_raw(Statement::from_string(DbBackend::Postgres, mine))
+        .await
+        .unwrap()
+    {
+        let name: String = row.try_get_by_index(0).unwrap();
+        db.execute_unprepared(&format!("DROP DATABASE {name} WITH (FORCE)"))
+            .await
+            .unwrap();
+    }
+}
+
+/// The same server's other database.
+fn with_database(server: &str, name: &str) -> String {
+    let (address, parameters) = server.split_once('?').map_or((server, None), |(a, p)| (a, Some(p)));
+    let authority_end = address.find("://").map_or(0, |at| at + 3);
+    let host_end = address[authority_end..]
+        .find('/')
+        .map_or(address.len(), |at| authority_end + at);
+    let parameters = parameters.map(|p| format!("?{p}")).unwrap_or_default();
+    format!("{}/{name}{parameters}", &address[..host_end])
+}

@@ -1,0 +1,5 @@
+use crate::harness::TestDb;
+
+crate::cases![nothing];
+
+async fn nothing(_: TestDb) {}
