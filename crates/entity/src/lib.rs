@@ -7,6 +7,8 @@
 //! column by column, on both backends. Services use the `store` crate, which never forgets the deleted filter, the
 //! audit row or the lock; these types are what it returns.
 
+#![allow(clippy::disallowed_methods, reason = "the derives' own code")]
+
 pub mod audit_log;
 pub mod auth_provider;
 pub mod client_address;

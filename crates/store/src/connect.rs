@@ -49,7 +49,7 @@ pub async fn open(url: &str, settings: &ConnectSettings) -> Result<DatabaseConne
     profile.configure(&mut options, settings);
     Database::connect(options)
         .await
-        .map_err(|error| connect_error(url, &error))
+        .map_err(|error| connect_error(url, settings, &error))
 }
 
 #[derive(Clone, Copy)]
@@ -121,7 +121,8 @@ impl Profile {
     }
 }
 
-fn connect_error(url: &str, error: &DbErr) -> Error {
+fn connect_error(url: &str, settings: &ConnectSettings, error: &DbErr) -> Error {
+    let no_answer = || format!("no connection within {} s", settings.acquire_timeout.as_secs());
     let reason = match error {
         DbErr::Conn(RuntimeErr::SqlxError(error)) => match &**error {
             SqlxError::Configuration(_) => {
@@ -129,11 +130,14 @@ fn connect_error(url: &str, error: &DbErr) -> Error {
                     reason: "the driver cannot read it".to_owned(),
                 };
             }
+            SqlxError::Database(refusal) if refusal.message().starts_with("unable to open") => {
+                "the file cannot be opened (add ?mode=rwc to have it made)".to_owned()
+            }
             SqlxError::Database(refusal) => refusal.message().to_owned(),
-            SqlxError::PoolTimedOut => "no answer in time".to_owned(),
+            SqlxError::PoolTimedOut => no_answer(),
             other => other.to_string(),
         },
-        DbErr::ConnectionAcquire(_) => "no answer in time".to_owned(),
+        DbErr::ConnectionAcquire(_) => no_answer(),
         // The text of the rest may quote the whole address.
         _ => {
             return Error::Address {

@@ -1,4 +1,99 @@
-//! The data layer of a conferencing platform: users, rooms, participants, recordings and the audit trail.
+//! The data layer of a conferencing platform: who exists, which rooms there are, who is in them, what was recorded, and
+//! what happened. PostgreSQL 14+ in production, SQLite embedded; one behaviour on both.
+//!
+//! # Using it
+//!
+//! A [`Store`] is a pool, made once and cloned freely. Reads start from it; writes name an [`Actor`], because every change
+//! tells the audit trail who did it.
+//!
+//! ```
+//! # use store::{Actor, ConnectSettings, Error, NewRoom, NewUser, Rejected, Store, StoreSettings};
+//! # use store::entity::{ParticipantRole, Secret};
+//! # use migration::{Migrator, MigratorTrait};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let db = store::connect::open("sqlite::memory:", &ConnectSettings::default()).await?;
+//! # Migrator::up(&db, None).await?;
+//! # let store = Store::from_connection(db, StoreSettings::default()).await?;
+//! // let store = Store::connect("postgres://meet@db.example/meet").await?;
+//! let ada = store
+//!     .acting(&Actor::anonymous())
+//!     .users()
+//!     .register(NewUser {
+//!         username: "ada",
+//!         email: Some("ada@example.org"),
+//!         display_name: "Ada Lovelace",
+//!         password_hash: Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"),
+//!     })
+//!     .await?;
+//!
+//! let acting = store.acting(&Actor::user(ada.id).from_address("203.0.113.7".parse()?));
+//! let room = acting.rooms().create(NewRoom::titled(ada.id, "Design review")).await?;
+//!
+//! match acting.participants().join(room.id, ada.id, ParticipantRole::Host).await {
+//!     Ok(seat) => println!("seated as {:?}", seat.role),
+//!     Err(Error::Rejected(Rejected::RoomFull { capacity, .. })) => println!("all {capacity} seats are taken"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each such call is a unit of work of its own. Several that belong together go through [`Store::transact`], which hands
+//! out a [`Unit`] with the same repositories and does the whole again when the database fails for a passing reason.
+//!
+//! # What comes back
+//!
+//! Lookups (`get`, `find_by_…`) return `Option`; `require` makes of none an [`Error::NotFound`]. Lists are keyset
+//! [`Page`]s. Changes return the row as they left it, or one of
+//!
+//! | error | meaning | what to do |
+//! |---|---|---|
+//! | [`Error::Invalid`] | the input breaks a rule; the database was not asked | tell the client which field and rule |
+//! | [`Error::NotFound`], [`Error::Conflict`], [`Error::Rejected`] | things are not as the operation needs them | answer the client; the ids are in it |
+//! | [`Error::Transient`] | did not happen, may work later ([`Error::is_retryable`]) | the store has retried; shed load or retry |
+//! | [`Error::Indeterminate`] | the connection broke in the middle | look before trying again |
+//! | the rest | a fault of set-up, schema or server | page somebody |
+//!
+//! A refusal inside a [`Unit`] leaves it usable; an error of the database does not.
+//!
+//! # The map
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`users`], [`rooms`], [`participants`], [`audit`] | one repository each, named after its accessor |
+//! | [`mod@unit`] | [`Acting`], [`Unit`], and what reads and writes go through |
+//! | [`actor`], [`authority`] | who acts; the table of who may do what |
+//! | [`scope`] | live, deleted or any rows: where every find starts |
+//! | [`error`], [`constraint`] | what can go wrong; every constraint of the schema by name |
+//! | [`page`] | keyset pages and their cursors |
+//! | [`clock`] | time, ids and room codes, which tests replace |
+//! | [`connect`] | opening a database |
+//! | `operation` (private) | the shape of every change |
+//! | `backend` (private) | every difference between the databases, and all SQL written by hand |
+//! | `input` (private) | rules that input keeps before the database is asked |
+//!
+//! # Adding a method
+//!
+//! **A read.** Put it into the `impl<S: Source, …>` block of its repository. Start from `scope::find::<Entity, V>()`, or
+//! `scope::find_undeletable` for a table without deletion (clippy refuses other beginnings), run it on
+//! `self.source.executor()`, and map the error with `self.source.failed(&error, "rooms.find_by_title")`. A list takes a
+//! [`PageRequest`] and calls its `apply` and `page`. Name the index that serves it in the doc comment.
+//!
+//! **A change.** Say there is to be `rooms().rename(id, title)`:
+//!
+//! 1. *The event.* Add `RoomRenamed { .. }` to [`Change`], with its details, and to `one_of_each` in its tests. If no action of
+//!    the base schema names it, an additive migration adds the value first.
+//! 2. *The statement.* In `backend/rooms.rs` write `pub(crate) fn rename(at: &Moment, …) -> Plan`: guards first, in the lock
+//!    order of docs/INVARIANTS.md (users, rooms, participants), then the change, then `.audit(..)` from its row. Read the rules
+//!    at the top of `backend/plan.rs` once; the builders `lock_room`, `find_standing` and `active_user` are there to be used.
+//! 3. *The operation.* In `rooms.rs` make `struct Rename { .. }` and implement `Operation` for it: `plan` calls the statement,
+//!    `read` takes the row, `refusal` finds out why nothing happened and returns none if there is no reason any more. A new
+//!    reason is a new variant of [`Conflict`] or [`Rejected`] with the ids a caller needs.
+//! 4. *The method.* Check the input with `input::…`, then `self.source.perform(Rename { .. }).await`. Its doc comment says which
+//!    event it appends, which lock it takes, who may do it, and what each error means.
+//! 5. *The tests.* In `tests/contract/rooms.rs`, what it promises, races included; one line in the table of mutators, which proves
+//!    that it appends exactly one event and none when it fails.
 
 pub mod actor;
 pub mod audit;

@@ -233,17 +233,20 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Appends SQL, each `:name` turned into a placeholder.
+    /// Appends SQL, each `:name` turned into a placeholder. A colon before anything but a letter is text, as in `+00:00`.
     fn push(&mut self, sql: &str) {
         let mut rest = sql;
-        while let Some(at) = rest.find(':') {
-            let (before, after) = rest.split_at(at);
+        while let Some((before, after)) = rest.split_once(':') {
             self.sql.push_str(before);
-            let name_end = after[1..]
-                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-                .map_or(after.len(), |end| end + 1);
-            self.push_bind(&after[1..name_end]);
-            rest = &after[name_end..];
+            let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let (name, beyond) = after.split_at(end.unwrap_or(after.len()));
+            if name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                self.push_bind(name);
+            } else {
+                self.sql.push(':');
+                self.sql.push_str(name);
+            }
+            rest = beyond;
         }
         self.sql.push_str(rest);
     }
