@@ -155,3 +155,8 @@ macro_rules! repositories_of {
 }
 
 repositories_of!(Store, Acting, Unit);
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
