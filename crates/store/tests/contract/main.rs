@@ -1,5 +1,7 @@
 //! The contract: one suite of behaviours, run on SQLite and on PostgreSQL. docs/TESTING.md says how to add a case.
 
+mod catalog;
+mod declared;
 mod harness;
 mod wire;
 
