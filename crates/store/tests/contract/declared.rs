@@ -79,9 +79,9 @@ pub fn entity_facts(backend: DbBackend) -> Facts {
                 _ => false,
             };
             match (backend, &column.kind) {
-                (DbBackend::Postgres, ColumnType::Enum { name, variants }) if !variants.is_empty() => facts.insert(
-                    format!("type {}: {}", name, labels(&column.kind).join(", ")),
-                ),
+                (DbBackend::Postgres, ColumnType::Enum { name, variants }) if !variants.is_empty() => {
+                    facts.insert(format!("type {}: {}", name, labels(&column.kind).join(", ")))
+                }
                 _ => false,
             };
         }

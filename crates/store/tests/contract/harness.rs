@@ -76,9 +76,7 @@ impl TestDb {
 
     /// A connection for SQL by hand, past the store.
     pub async fn raw(&self) -> Raw {
-        Raw {
-            db: connect::open(&self.url, &ConnectSettings::default()).await.unwrap(),
-        }
+        raw_of(&self.url).await
     }
 
     /// A registered user called `name`.
@@ -164,6 +162,17 @@ impl Raw {
     pub async fn texts(&self, sql: &str) -> Vec<String> {
         let rows = self.rows(sql).await;
         rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+    }
+}
+
+/// A connection for SQL by hand to the database at `url`.
+pub async fn raw_of(url: &str) -> Raw {
+    let settings = ConnectSettings {
+        acquire_timeout: std::time::Duration::from_secs(60),
+        ..ConnectSettings::default()
+    };
+    Raw {
+        db: connect::open(url, &settings).await.unwrap(),
     }
 }
 
@@ -300,13 +309,16 @@ pub async fn empty_database(backend: Backend) -> (String, Option<TempDir>) {
             let url = format!("sqlite://{}?mode=rwc", folder.path().join("empty.sqlite").display());
             (url, Some(folder))
         }
-        Backend::Postgres => {
-            let server = std::env::var("TEST_DATABASE_URL").unwrap();
-            let name = format!("{}{}", prefix(), next_number());
-            admin(&server, &format!("CREATE DATABASE {name}")).await;
-            (with_database(&server, &name), None)
-        }
+        Backend::Postgres => (empty_database_with("").await, None),
     }
+}
+
+/// An empty PostgreSQL database with these options of CREATE DATABASE.
+pub async fn empty_database_with(options: &str) -> String {
+    let server = std::env::var("TEST_DATABASE_URL").unwrap();
+    let name = format!("{}{}", prefix(), next_number());
+    admin(&server, &format!("CREATE DATABASE {name} {options}")).await;
+    with_database(&server, &name)
 }
 
 async fn admin(server: &str, sql: &str) {

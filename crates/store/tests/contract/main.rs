@@ -3,10 +3,16 @@
 mod catalog;
 mod declared;
 mod harness;
+mod rows;
+mod violations;
 mod wire;
 
 mod audit;
+mod column_types;
+mod constraints;
 mod migrations;
+mod migrations_at_once;
+mod names;
 mod participants;
 mod rooms;
 mod schema;
@@ -16,7 +22,11 @@ mod users;
 fn main() -> std::process::ExitCode {
     let cases = [
         audit::cases(),
+        column_types::cases(),
+        constraints::cases(),
         migrations::cases(),
+        migrations_at_once::cases(),
+        names::cases(),
         participants::cases(),
         rooms::cases(),
         schema::cases(),

@@ -9,7 +9,7 @@ use store::constraint::{CONSTRAINTS, Meaning};
 
 use crate::catalog::{self, Named};
 use crate::declared::{self, Facts};
-use crate::harness::{Backend, Raw, TestDb, empty_database};
+use crate::harness::{Backend, Raw, TestDb, empty_database, raw_of};
 
 crate::cases![
     the_entities_declare_what_the_migrations_make,
@@ -268,9 +268,7 @@ async fn every_name_tells_kind_and_table(db: TestDb) {
 /// SQLite is always at hand, so the case of PostgreSQL compares the two; SQLite's own looks at what the other would see.
 async fn both_backends_have_the_same_indexes(db: TestDb) {
     let (url, _folder) = empty_database(Backend::Sqlite).await;
-    let sqlite = Raw {
-        db: connect::open(&url, &ConnectSettings::default()).await.unwrap(),
-    };
+    let sqlite = raw_of(&url).await;
     Migrator::up(&sqlite.db, None).await.unwrap();
     let (here, there) = (
         catalog::index_shapes(&db.raw().await).await,
