@@ -229,9 +229,8 @@ async fn the_lock_outlasts_a_server_that_ends_idle_transactions(db: TestDb) {
     if db.backend == Backend::Sqlite {
         return;
     }
-    let empty = empty(db.backend).await;
-    Migrator::status(&empty.raw.db).await.unwrap();
-    let obstacle = empty.raw.db.begin().await.unwrap();
+    let raw = db.raw().await;
+    let obstacle = raw.db.begin().await.unwrap();
     obstacle
         .execute_unprepared("LOCK TABLE seaql_migrations")
         .await
@@ -239,18 +238,18 @@ async fn the_lock_outlasts_a_server_that_ends_idle_transactions(db: TestDb) {
     let setting = "DO $$ BEGIN
         EXECUTE format('ALTER DATABASE %I SET idle_in_transaction_session_timeout = 500', current_database());
     END $$";
-    empty.raw.execute(setting).await.unwrap();
-    let url = empty.url.clone();
+    raw.execute(setting).await.unwrap();
+    let url = db.url.clone();
     let migrating = tokio::spawn(async move { Migrator::up(&raw_of(&url).await.db, None).await });
 
     let holders = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
         WHERE locktype = 'advisory' AND granted AND datname = current_database()";
-    until(&empty.raw, holders).await;
+    until(&raw, holders).await;
     let idle_long_or_gone = format!(
         "SELECT CASE WHEN ({holders} AND state_change > clock_timestamp() - interval '700 ms') = 0 THEN 1 ELSE 0 END"
     );
-    until(&empty.raw, &idle_long_or_gone).await;
-    let held = empty.raw.number(holders).await;
+    until(&raw, &idle_long_or_gone).await;
+    let held = raw.number(holders).await;
     obstacle.rollback().await.unwrap();
     let migrated = migrating.await.unwrap();
     assert_eq!(
