@@ -51,6 +51,12 @@ pub enum Error {
         /// The newest migration that this build needs.
         missing: &'static str,
     },
+    /// The database is set to forget commits in a crash. Change the setting, or ask for `Durability::AsConfigured`.
+    #[error("the database may lose commits in a crash: {setting}")]
+    NotDurable {
+        /// The setting and its value.
+        setting: String,
+    },
     /// The address of the database is not one this build can use.
     #[error("cannot use this database address: {reason}")]
     Address {

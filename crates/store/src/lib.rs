@@ -124,7 +124,7 @@ pub use connect::ConnectSettings;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 pub use page::{Cursor, Order, Page, PageRequest};
 pub use rooms::NewRoom;
-pub use store::{REQUIRED_MIGRATION, RetryPolicy, Store, StoreSettings};
+pub use store::{Durability, REQUIRED_MIGRATION, RetryPolicy, Store, StoreSettings};
 pub use unit::{Acting, Unit};
 pub use users::NewUser;
 

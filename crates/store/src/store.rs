@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tokio::sync::Mutex;
 
 use crate::actor::Actor;
-use crate::backend::{Dialect, fault};
+use crate::backend::{Dialect, durability, fault};
 use crate::clock::{self, Clock, Ids, RandomIds, SystemClock};
 use crate::connect::{self, ConnectSettings};
 use crate::error::{Error, Result};
@@ -39,11 +39,23 @@ impl Default for RetryPolicy {
     }
 }
 
+/// Whether a commit that was reported must survive a crash of the server or the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// It must: a database that is set to forget is refused when the store is made.
+    #[default]
+    Required,
+    /// As the database is set: the last moments before a crash may be lost, audit rows included.
+    AsConfigured,
+}
+
 /// What a [`Store`] is made with besides its database.
 #[derive(Clone)]
 pub struct StoreSettings {
     /// The connections.
     pub connect: ConnectSettings,
+    /// Whether commits must last.
+    pub durability: Durability,
     /// The retries.
     pub retry: RetryPolicy,
     /// The time.
@@ -56,6 +68,7 @@ impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             connect: ConnectSettings::default(),
+            durability: Durability::default(),
             retry: RetryPolicy::default(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds::default()),
@@ -89,7 +102,7 @@ impl Store {
     /// Opens the database at `url` with the default settings; see [`connect::open`] for what an address looks like.
     ///
     /// # Errors
-    /// As of [`connect::open`], and [`Error::Unmigrated`] when the schema is not there.
+    /// As of [`connect::open`] and [`Store::from_connection`].
     pub async fn connect(url: &str) -> Result<Self> {
         Self::connect_with(url, StoreSettings::default()).await
     }
@@ -106,7 +119,7 @@ impl Store {
     /// A store over a pool that [`connect::open`] made.
     ///
     /// # Errors
-    /// [`Error::Unmigrated`] when the schema is not there.
+    /// [`Error::Unmigrated`] when the schema is not there; [`Error::NotDurable`] when the database may forget commits.
     pub async fn from_connection(db: DatabaseConnection, settings: StoreSettings) -> Result<Self> {
         let dialect = Dialect::of(&db);
         let store = Self {
@@ -118,6 +131,7 @@ impl Store {
             }),
         };
         store.require_schema().await?;
+        store.require_durability().await?;
         Ok(store)
     }
 
@@ -138,6 +152,19 @@ impl Store {
             None => Err(Error::Unmigrated {
                 missing: REQUIRED_MIGRATION,
             }),
+        }
+    }
+
+    async fn require_durability(&self) -> Result<()> {
+        if self.inner.settings.durability == Durability::AsConfigured {
+            return Ok(());
+        }
+        let forgets = durability::setting_that_forgets(self.inner.dialect, &self.inner.db)
+            .await
+            .map_err(|error| fault::read(self.inner.dialect, &error, "connect", false))?;
+        match forgets {
+            Some(setting) => Err(Error::NotDurable { setting }),
+            None => Ok(()),
         }
     }
 

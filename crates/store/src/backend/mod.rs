@@ -4,6 +4,7 @@
 //! on PostgreSQL, one transaction on SQLite. [`fault`] reads errors. The statements themselves are one file an aggregate.
 
 pub(crate) mod audit;
+pub(crate) mod durability;
 pub(crate) mod fault;
 pub(crate) mod participants;
 pub mod plan;

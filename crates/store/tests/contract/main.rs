@@ -18,6 +18,7 @@ mod wire;
 mod audit;
 mod column_types;
 mod constraints;
+mod durability;
 mod migrations;
 mod migrations_at_once;
 mod names;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
         audit::cases(),
         column_types::cases(),
         constraints::cases(),
+        durability::cases(),
         migrations::cases(),
         migrations_at_once::cases(),
         names::cases(),
