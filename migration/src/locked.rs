@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const LOCK_KEY: i64 = 0x636f_6e66_6572_656e;
 /// How long to wait for whoever is migrating now before giving up.
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
+/// What the command line shows unless told otherwise.
+const LOG_TARGET: &str = "sea_orm_migration";
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// Every migration here runs whole or not at all, on both backends.
@@ -57,6 +59,18 @@ impl MigratorTrait for Migrator {
         C: IntoSchemaManagerConnection<'c>,
     {
         Change::Down(steps).run_alone(db.into_database_executor()).await
+    }
+
+    /// As SeaORM's, but only looks: it makes no table, so it needs no lock and no right to make one.
+    async fn status<C>(db: &C) -> Result<(), DbErr>
+    where
+        C: ConnectionTrait,
+    {
+        tracing::info!(target: LOG_TARGET, "Checking migration status");
+        for migration in Migrations::get_migration_with_status_read_only(db).await? {
+            tracing::info!(target: LOG_TARGET, "Migration '{}'... {}", migration.name(), migration.status());
+        }
+        Ok(())
     }
 
     async fn fresh<'c, C>(db: C) -> Result<(), DbErr>
@@ -131,6 +145,7 @@ impl Change {
 /// Waits for the advisory lock; it is held until the transaction ends, on the server too if this process dies.
 async fn lock(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     let guard = pool.begin().await?;
+    keep_idle(&guard).await?;
     let deadline = Instant::now() + LOCK_PATIENCE;
     while !try_lock(&guard).await? {
         if Instant::now() >= deadline {
@@ -142,6 +157,16 @@ async fn lock(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
         tokio::time::sleep(LOCK_POLL).await;
     }
     Ok(guard)
+}
+
+/// The lock's connection idles while the other works: a server that ends such transactions would let a second process in.
+async fn keep_idle(guard: &DatabaseTransaction) -> Result<(), DbErr> {
+    let sql = "SELECT set_config(name, '0', true) FROM pg_settings
+        WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')";
+    guard
+        .query_all_raw(Statement::from_string(DbBackend::Postgres, sql))
+        .await
+        .map(drop)
 }
 
 async fn try_lock(guard: &DatabaseTransaction) -> Result<bool, DbErr> {

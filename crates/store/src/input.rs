@@ -60,12 +60,11 @@ pub(crate) fn username(text: &str) -> Checked<String> {
 
 /// `name@domain` as RFC 5321 has it, 254 characters at most.
 pub(crate) fn email(field: &'static str, text: &str) -> Checked<String> {
-    let address = line(field, text, 254)?;
+    let address = fold_beyond_ascii(&line(field, text, 254)?);
     let options = Options::default().without_display_text().without_domain_literal();
     if EmailAddress::parse_with_options(&address, options).is_err() {
         return broken(field, Rule::EmailAddress);
     }
-    let address = fold_beyond_ascii(&address);
     within(field, &address, 254)?;
     Ok(address)
 }
@@ -108,29 +107,47 @@ pub(crate) fn schedule(
 
 /// A time that both backends can keep and compare as text.
 pub(crate) fn time(field: &'static str, at: DateTime<Utc>) -> Checked<DateTime<Utc>> {
-    if !(1970..=9999).contains(&at.year()) {
+    if !in_range(at) {
         return broken(field, Rule::Year);
     }
     Ok(to_microseconds(at))
 }
 
-/// What names and addresses are compared by. See [`fold_beyond_ascii`].
-pub(crate) fn login_key(text: &str) -> String {
-    fold_beyond_ascii(text.trim()).to_ascii_lowercase()
+/// Times that both databases keep, and whose text on SQLite sorts as they do.
+pub(crate) fn in_range(at: DateTime<Utc>) -> bool {
+    (1970..=9999).contains(&at.year())
+}
+
+/// What names and addresses are compared by; none for what cannot be one. See [`fold_beyond_ascii`].
+pub(crate) fn login_key(text: &str) -> Option<String> {
+    let text = text.trim();
+    let possible = !text.is_empty() && text.chars().count() <= 255 && !text.chars().any(char::is_control);
+    possible.then(|| fold_beyond_ascii(text).to_ascii_lowercase())
 }
 
 /// Composed (NFC), and in lower case but for A-Z. Stored names have this form, so that the databases' `lower()`, which
 /// folds A-Z alone, compares all of Unicode without regard to case, on both backends alike.
 fn fold_beyond_ascii(text: &str) -> String {
-    let folded = text.nfc().flat_map(|c| {
-        let (kept, lowered) = if c.is_ascii() {
-            (Some(c), None)
+    let mut folded = String::with_capacity(text.len());
+    for c in text.nfc() {
+        if c.is_ascii() {
+            folded.push(c);
         } else {
-            (None, Some(c.to_lowercase()))
-        };
-        kept.into_iter().chain(lowered.into_iter().flatten())
-    });
+            folded.extend(c.to_lowercase().map(fold_variant));
+        }
+    }
     folded.nfc().collect()
+}
+
+/// One small letter for all that share a capital, such as the two sigmas. The dotless i stays apart from `i`, and what has a
+/// capital of two letters stays as it is.
+fn fold_variant(small: char) -> char {
+    let single = |mut letters: std::char::ToUppercase| letters.next().filter(|_| letters.next().is_none());
+    let folded = single(small.to_uppercase()).and_then(|capital| {
+        let mut letters = capital.to_lowercase();
+        letters.next().filter(|_| letters.next().is_none())
+    });
+    folded.filter(|letter| *letter != 'i').unwrap_or(small)
 }
 
 fn within(field: &'static str, text: &str, max: usize) -> Checked<()> {
@@ -170,7 +187,10 @@ mod tests {
     fn case_and_composition_do_not_tell_names_apart() {
         assert_eq!(username("ÄDA").unwrap(), "äDA");
         assert_eq!(login_key("A\u{308}da"), login_key("ÄDA"));
-        assert_eq!(username("ΑΒΓ").unwrap(), "αβγ");
+        assert_eq!(username("ΟΔΟΣ").unwrap(), username("οδος").unwrap());
+        assert_ne!(login_key("ılk"), login_key("ilk"));
+        assert_eq!(username("Weiß").unwrap(), "Weiß");
+        assert_eq!(login_key("a\u{0}"), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use sea_orm::{EntityTrait, QueryOrder, QuerySelect, Select};
 use uuid::Uuid;
 
 use crate::error::{Invalid, Rule};
+use crate::input;
 
 /// The most rows that one page may have.
 pub const MAX_PAGE_SIZE: u16 = 500;
@@ -143,7 +144,7 @@ impl FromStr for Cursor {
             let (at, id) = rest.split_first_chunk()?;
             (*version == CURSOR_VERSION).then_some(())?;
             Some(Self {
-                at: DateTime::from_timestamp_micros(i64::from_be_bytes(*at))?,
+                at: DateTime::from_timestamp_micros(i64::from_be_bytes(*at)).filter(|at| input::in_range(*at))?,
                 id: Uuid::from_slice(id).ok()?,
             })
         };

@@ -149,19 +149,23 @@ impl<S: Source, V: Visibility> Rooms<'_, S, V> {
     /// # Errors
     /// None beyond the database's own; what could be no code at all is simply not found.
     pub async fn find_by_code(&self, code: &str) -> Result<Option<room::Model>> {
+        let Some(code) = typed_code(code) else {
+            return Ok(None);
+        };
         scope::find::<room::Entity, V>()
-            .filter(room::Column::RoomCode.eq(typed_code(code)))
+            .filter(room::Column::RoomCode.eq(code))
             .one(&self.source.executor())
             .await
             .map_err(|error| self.source.failed(&error, "rooms.find_by_code"))
     }
 }
 
-fn typed_code(code: &str) -> String {
-    code.chars()
-        .filter(|c| !c.is_whitespace() && *c != '-')
-        .collect::<String>()
-        .to_uppercase()
+/// None for what cannot be a code.
+fn typed_code(typed: &str) -> Option<String> {
+    let written = typed.chars().filter(|c| !c.is_whitespace() && *c != '-');
+    let code: String = written.flat_map(char::to_uppercase).collect();
+    let possible = !code.is_empty() && code.chars().count() <= 20 && !code.chars().any(char::is_control);
+    possible.then_some(code)
 }
 
 impl<S: Sink> Rooms<'_, S> {
@@ -320,6 +324,7 @@ mod tests {
 
     #[test]
     fn codes_are_taken_as_people_type_them() {
-        assert_eq!(typed_code(" kwx3-nrt7\n"), "KWX3NRT7");
+        assert_eq!(typed_code(" kwx3-nrt7\n").as_deref(), Some("KWX3NRT7"));
+        assert_eq!(typed_code("\u{0}"), None);
     }
 }

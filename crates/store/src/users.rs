@@ -71,7 +71,9 @@ impl<'a, S: Source> Users<'a, S> {
     /// # Errors
     /// None beyond the database's own; what could be no name at all is simply not found.
     pub async fn find_for_login(&self, login: &str) -> Result<Option<LoginCandidate>> {
-        let key = input::login_key(login);
+        let Some(key) = input::login_key(login) else {
+            return Ok(None);
+        };
         let dialect = self.source.store().dialect();
         let found = scope::find::<user::Entity, Live>()
             .filter(user::Column::IsActive.eq(true))
@@ -172,9 +174,10 @@ impl Operation for Register {
 
     async fn refusal(&self, db: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
         let name = input::login_key(&self.username);
-        let address = self.email.as_deref().map(input::login_key);
+        let address = self.email.as_deref().and_then(input::login_key);
+        let keys = (name.as_deref().unwrap_or_default(), address.as_deref());
         let taken_by = scope::find::<user::Entity, Any>()
-            .filter(has_name_or_address(at.dialect, &name, address.as_deref()))
+            .filter(has_name_or_address(at.dialect, keys.0, keys.1))
             .all(db)
             .await?;
         let named = taken_by.iter().any(|user| input::login_key(&user.username) == name);

@@ -52,7 +52,7 @@ pub enum Change {
     },
 }
 
-/// Something that happened and changed no table.
+/// Something that happened and changed no table. A NUL in a text is kept as U+FFFD, because PostgreSQL cannot keep it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "action", content = "details", rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]

@@ -82,7 +82,22 @@ impl Plan {
         self.bind(names.id, at.id())
             .bind(names.action, action(event.action))
             .bind(names.target, event.target)
-            .bind(names.details, Json::Object(details))
+            .bind(names.details, without_nul(Json::Object(details)))
+    }
+}
+
+/// Texts of events come from clients as well. `jsonb` cannot hold a NUL; the event must not be lost for it.
+fn without_nul(details: Json) -> Json {
+    match details {
+        Json::String(text) => Json::String(text.replace('\0', "\u{fffd}")),
+        Json::Array(items) => Json::Array(items.into_iter().map(without_nul).collect()),
+        Json::Object(members) => Json::Object(
+            members
+                .into_iter()
+                .map(|(name, value)| (name, without_nul(value)))
+                .collect(),
+        ),
+        other => other,
     }
 }
 

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use chrono::{DateTime, Utc};
 use libtest_mimic::{Arguments, Failed, Trial};
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, ExecResult, QueryResult, Statement};
@@ -18,6 +19,8 @@ use store::connect::{self, ConnectSettings};
 use store::entity::{ParticipantRole, Secret, room, room_participant, user};
 use store::{Actor, NewRoom, NewUser, Store, StoreSettings};
 use tempfile::TempDir;
+use tokio::sync::Barrier;
+use uuid::Uuid;
 
 /// A case's body: it fails by panicking.
 pub type Body = fn(TestDb) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -66,7 +69,12 @@ impl TestDb {
 
     /// Another store, whose clock the case moves by hand, and which begins at the present.
     pub async fn with_manual_clock(&self) -> (Store, Arc<ManualClock>) {
-        let clock = Arc::new(ManualClock::at(store::clock::SystemClock.now()));
+        self.with_clock_at(store::clock::SystemClock.now()).await
+    }
+
+    /// Another store, whose clock the case moves by hand, and which begins at `start`.
+    pub async fn with_clock_at(&self, start: DateTime<Utc>) -> (Store, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::at(start));
         let settings = StoreSettings {
             clock: clock.clone(),
             ..settings()
@@ -147,6 +155,21 @@ impl Raw {
         self.db.execute_unprepared(sql).await
     }
 
+    /// Runs what must succeed.
+    pub async fn run(&self, sql: &str) {
+        if let Err(error) = self.execute(sql).await {
+            panic!("{error}: {sql}");
+        }
+    }
+
+    /// A key as SQL writes it.
+    pub fn id(&self, id: Uuid) -> String {
+        match self.backend() {
+            DbBackend::Sqlite => format!("X'{}'", id.simple()),
+            _ => format!("CAST('{id}' AS uuid)"),
+        }
+    }
+
     pub async fn rows(&self, sql: &str) -> Vec<QueryResult> {
         let statement = Statement::from_string(self.backend(), sql);
         self.db.query_all_raw(statement).await.unwrap()
@@ -176,7 +199,32 @@ pub async fn raw_of(url: &str) -> Raw {
     }
 }
 
-fn settings() -> StoreSettings {
+/// Runs all at once and gives what each returned, in their order. None begins before all are ready.
+pub async fn race<F>(tasks: impl IntoIterator<Item = F>) -> Vec<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let tasks: Vec<F> = tasks.into_iter().collect();
+    let start = Arc::new(Barrier::new(tasks.len()));
+    let running: Vec<_> = tasks
+        .into_iter()
+        .map(|task| {
+            let start = Arc::clone(&start);
+            tokio::spawn(async move {
+                start.wait().await;
+                task.await
+            })
+        })
+        .collect();
+    let mut outputs = Vec::with_capacity(running.len());
+    for task in running {
+        outputs.push(task.await.unwrap());
+    }
+    outputs
+}
+
+/// The settings that the cases' stores have.
+pub fn settings() -> StoreSettings {
     StoreSettings {
         connect: ConnectSettings {
             acquire_timeout: std::time::Duration::from_secs(30),

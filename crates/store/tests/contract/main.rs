@@ -9,37 +9,66 @@
 )]
 
 mod catalog;
+mod checks;
 mod declared;
 mod harness;
 mod rows;
 mod violations;
 mod wire;
 
+mod atomicity;
 mod audit;
+mod codes;
 mod column_types;
+mod connecting;
 mod constraints;
 mod durability;
+mod immutability;
+mod input;
+mod lifecycle;
 mod migrations;
 mod migrations_at_once;
+mod moderation;
 mod names;
+mod paging;
 mod participants;
+mod presence;
+mod races;
+mod refusals;
+mod retries;
 mod rooms;
 mod schema;
+mod secrets;
+mod traffic;
 mod unit;
 mod users;
 
 fn main() -> std::process::ExitCode {
     let cases = [
+        atomicity::cases(),
         audit::cases(),
+        codes::cases(),
         column_types::cases(),
+        connecting::cases(),
         constraints::cases(),
         durability::cases(),
+        immutability::cases(),
+        input::cases(),
+        lifecycle::cases(),
         migrations::cases(),
         migrations_at_once::cases(),
+        moderation::cases(),
         names::cases(),
+        paging::cases(),
         participants::cases(),
+        presence::cases(),
+        races::cases(),
+        refusals::cases(),
+        retries::cases(),
         rooms::cases(),
         schema::cases(),
+        secrets::cases(),
+        traffic::cases(),
         unit::cases(),
         users::cases(),
     ];

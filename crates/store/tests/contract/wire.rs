@@ -1,17 +1,19 @@
 //! Counts what reaches a PostgreSQL server: a proxy that reads the frontend's messages as they pass.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A proxy before a server. It passes everything on and notes each execution.
+#[derive(Clone)]
 pub struct Wire {
     /// The server's address with the proxy in its place.
     pub url: String,
     seen: Arc<Mutex<Vec<String>>>,
+    messages: Arc<AtomicUsize>,
 }
 
 impl Wire {
@@ -23,47 +25,51 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let separator = if path.contains('?') { '&' } else { '?' };
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        tokio::spawn(accept(listener, server.to_owned(), Arc::clone(&seen)));
-        Self {
+        let wire = Self {
             url: format!("{head}://{user}@127.0.0.1:{port}/{path}{separator}sslmode=disable"),
-            seen,
-        }
+            seen: Arc::default(),
+            messages: Arc::default(),
+        };
+        tokio::spawn(accept(listener, server.to_owned(), wire.clone()));
+        wire
     }
 
     /// What was executed since the last call: the text of each simple query, and `execute` for each prepared one.
     pub fn executions(&self) -> Vec<String> {
         std::mem::take(&mut *self.seen.lock().unwrap())
     }
+
+    /// How many messages of any kind were sent so far, those that open a connection included.
+    pub fn messages(&self) -> usize {
+        self.messages.load(Ordering::SeqCst)
+    }
 }
 
-async fn accept(listener: TcpListener, server: String, seen: Arc<Mutex<Vec<String>>>) {
+async fn accept(listener: TcpListener, server: String, wire: Wire) {
     while let Ok((client, _)) = listener.accept().await {
         let upstream = TcpStream::connect(&server).await.unwrap();
         let (from_client, mut to_client) = client.into_split();
         let (mut from_server, to_server) = upstream.into_split();
         tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-        tokio::spawn(pass_on(from_client, to_server, Arc::clone(&seen)));
+        tokio::spawn(pass_on(from_client, to_server, wire.clone()));
     }
 }
 
 /// PostgreSQL's frontend protocol 3: the first message has a length alone, each further one a type byte and a length, which
 /// counts itself.
-async fn pass_on(
-    mut client: OwnedReadHalf,
-    mut server: OwnedWriteHalf,
-    seen: Arc<Mutex<Vec<String>>>,
-) -> std::io::Result<()> {
+async fn pass_on(mut client: OwnedReadHalf, mut server: OwnedWriteHalf, wire: Wire) -> std::io::Result<()> {
     let startup = read_body(&mut client).await?;
+    wire.messages.fetch_add(1, Ordering::SeqCst);
     server.write_all(&startup).await?;
     loop {
         let kind = client.read_u8().await?;
         let message = read_body(&mut client).await?;
+        wire.messages.fetch_add(1, Ordering::SeqCst);
         match kind {
-            b'E' => seen.lock().unwrap().push("execute".to_owned()),
+            b'E' => wire.seen.lock().unwrap().push("execute".to_owned()),
             b'Q' => {
                 let text = String::from_utf8_lossy(&message[4..message.len() - 1]).into_owned();
-                seen.lock().unwrap().push(text);
+                wire.seen.lock().unwrap().push(text);
             }
             _ => {}
         }

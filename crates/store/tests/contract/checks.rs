@@ -1,0 +1,270 @@
+//! What must hold whatever happened before, read past the store.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sea_orm::DbBackend;
+use store::audit::{AuditEntry, AuditEvent};
+use store::entity::{RoomId, RoomStatus, UserId};
+use store::participants::ParticipantWithUser;
+use store::{Change, Error, Order, PageRequest};
+
+use crate::harness::{Raw, TestDb};
+
+pub const TABLES: [&str; 6] = [
+    "users",
+    "auth_providers",
+    "rooms",
+    "room_participants",
+    "recordings",
+    "audit_logs",
+];
+
+/// Rules of stays and rooms, each with the number of rows that break it.
+const BROKEN: &[(&str, &str)] = &[
+    (
+        "active_participants counts those present",
+        "SELECT count(*) FROM rooms r WHERE active_participants <>
+            (SELECT count(*) FROM room_participants p WHERE p.room_id = r.id AND p.left_at IS NULL)",
+    ),
+    (
+        "total_joins counts the stays",
+        "SELECT count(*) FROM rooms r WHERE total_joins <>
+            (SELECT count(*) FROM room_participants p WHERE p.room_id = r.id)",
+    ),
+    (
+        "peak_participants lies between those present and all stays, and within the seats",
+        "SELECT count(*) FROM rooms WHERE peak_participants < active_participants
+            OR peak_participants > total_joins OR peak_participants > max_participants
+            OR (peak_participants = 0 AND total_joins > 0)",
+    ),
+    (
+        "no more are present than there are seats",
+        "SELECT count(*) FROM rooms r WHERE max_participants <
+            (SELECT count(*) FROM room_participants p WHERE p.room_id = r.id AND p.left_at IS NULL)",
+    ),
+    (
+        "people are present in live rooms only",
+        "SELECT count(*) FROM room_participants p JOIN rooms r ON r.id = p.room_id
+            WHERE p.left_at IS NULL AND (r.status <> 'LIVE' OR r.deleted_at IS NOT NULL)",
+    ),
+    (
+        "a user has one seat in a room",
+        "SELECT count(*) FROM (SELECT 1 FROM room_participants WHERE left_at IS NULL
+            GROUP BY room_id, user_id HAVING count(*) > 1) AS doubled",
+    ),
+    (
+        "a room has one host",
+        "SELECT count(*) FROM (SELECT 1 FROM room_participants WHERE left_at IS NULL AND role = 'HOST'
+            GROUP BY room_id HAVING count(*) > 1) AS doubled",
+    ),
+    (
+        "a banned user is not present",
+        "SELECT count(*) FROM room_participants p JOIN room_participants b
+            ON b.room_id = p.room_id AND b.user_id = p.user_id WHERE p.left_at IS NULL AND b.is_banned = (1 = 1)",
+    ),
+    (
+        "a closed stay has a duration and does not end before it began",
+        "SELECT count(*) FROM room_participants
+            WHERE left_at IS NOT NULL AND (left_at < joined_at OR duration_seconds IS NULL)",
+    ),
+    (
+        "each stay has its own USER_JOINED",
+        "SELECT count(*) FROM room_participants p WHERE 1 <>
+            (SELECT count(*) FROM audit_logs a WHERE a.action = 'USER_JOINED' AND a.room_id = p.room_id
+                AND coalesce(a.target_user_id, a.user_id) = p.user_id AND a.timestamp = p.joined_at)",
+    ),
+    (
+        "there are no more USER_JOINED than stays",
+        "SELECT (SELECT count(*) FROM audit_logs WHERE action = 'USER_JOINED')
+            - (SELECT count(*) FROM room_participants)",
+    ),
+    (
+        "each room has its own ROOM_CREATED",
+        "SELECT count(*) FROM rooms r WHERE 1 <>
+            (SELECT count(*) FROM audit_logs a WHERE a.action = 'ROOM_CREATED' AND a.room_id = r.id)",
+    ),
+    (
+        "each user has their own USER_REGISTERED and LOCAL account",
+        "SELECT count(*) FROM users u WHERE 1 <>
+            (SELECT count(*) FROM audit_logs a WHERE a.action = 'USER_REGISTERED' AND a.target_user_id = u.id)
+            OR 1 <> (SELECT count(*) FROM auth_providers p WHERE p.provider_type = 'LOCAL' AND p.user_id = u.id)",
+    ),
+];
+
+impl Raw {
+    /// Every row of every table, as text.
+    pub async fn snapshot(&self) -> Vec<String> {
+        let mut rows = Vec::new();
+        for table in TABLES {
+            let row = match self.backend() {
+                DbBackend::Sqlite => {
+                    let sql = format!(
+                        "SELECT group_concat('quote(\"' || name || '\")', ' || '','' || ') FROM pragma_table_info('{table}')"
+                    );
+                    self.texts(&sql).await.remove(0)
+                }
+                _ => format!("CAST({table} AS text)"),
+            };
+            let sql = format!("SELECT '{table}: ' || {row} FROM {table} ORDER BY 1");
+            rows.extend(self.texts(&sql).await);
+        }
+        rows
+    }
+
+    /// Makes the database refuse to write rows of `table` for which `when` holds, for a reason that the store cannot expect.
+    pub async fn sabotage(&self, table: &str, when: &str) {
+        // A connection that has not heard of a dropped trigger yet would not make another of that name.
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let sql = match self.backend() {
+            DbBackend::Sqlite => format!(
+                "CREATE TRIGGER sabotage_insert_{number} BEFORE INSERT ON {table} WHEN {when}
+                    BEGIN SELECT RAISE(ABORT, 'sabotaged'); END;
+                 CREATE TRIGGER sabotage_update_{number} BEFORE UPDATE ON {table} WHEN {when}
+                    BEGIN SELECT RAISE(ABORT, 'sabotaged'); END"
+            ),
+            _ => format!(
+                "CREATE FUNCTION sabotage() RETURNS trigger LANGUAGE plpgsql AS
+                    $$ BEGIN RAISE EXCEPTION 'sabotaged'; END $$;
+                 CREATE TRIGGER sabotage BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW WHEN ({when})
+                    EXECUTE FUNCTION sabotage()"
+            ),
+        };
+        self.run(&sql).await;
+    }
+
+    /// Ends the sabotage.
+    pub async fn repair(&self) {
+        if self.backend() == DbBackend::Postgres {
+            return self.run("DROP FUNCTION sabotage() CASCADE").await;
+        }
+        let triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'sabotage%'";
+        for trigger in self.texts(triggers).await {
+            self.run(&format!("DROP TRIGGER {trigger}")).await;
+        }
+    }
+
+    /// Fails unless the call is refused for this very reason and leaves every table as it was.
+    pub async fn assert_refused<T: Debug>(
+        &self,
+        call: impl Future<Output = Result<T, Error>>,
+        reason: impl Into<Error>,
+        what: impl Debug,
+    ) {
+        let before = self.snapshot().await;
+        let outcome = call.await;
+        // Errors have no equality of their own; their Debug has every field.
+        let refused: Result<T, Error> = Err(reason.into());
+        assert_eq!(format!("{outcome:?}"), format!("{refused:?}"), "{what:?}");
+        assert_eq!(self.snapshot().await, before, "{what:?}");
+    }
+
+    /// Fails if any rule of stays and rooms is broken.
+    pub async fn assert_invariants(&self) {
+        for (rule, sql) in BROKEN {
+            assert_eq!(self.number(sql).await, 0, "{rule}");
+        }
+    }
+}
+
+/// Fails unless the error is what a sabotaged statement gives.
+pub fn assert_sabotaged<T: Debug>(outcome: &Result<T, Error>, what: &str) {
+    assert!(
+        matches!(outcome, Err(Error::Backend { message, .. }) if message.contains("sabotaged")),
+        "{what}: {outcome:?}"
+    );
+}
+
+impl TestDb {
+    /// A room's whole trail, oldest first.
+    pub async fn trail(&self, room: RoomId) -> Vec<AuditEntry> {
+        let mut page = PageRequest::first(500, Order::OldestFirst).unwrap();
+        let mut entries = Vec::new();
+        loop {
+            let part = self.store.audit().trail_of_room(room, &page).await.unwrap();
+            entries.extend(part.items);
+            let Some(next) = part.next else { return entries };
+            page = page.after(next);
+        }
+    }
+
+    /// The actions of a room's trail, oldest first.
+    pub async fn actions(&self, room: RoomId) -> Vec<String> {
+        let trail = self.trail(room).await;
+        trail.into_iter().map(|entry| entry.event.action()).collect()
+    }
+
+    /// All stays in a room, past and present, oldest first.
+    pub async fn stays(&self, room: RoomId) -> Vec<ParticipantWithUser> {
+        let mut page = PageRequest::first(500, Order::OldestFirst).unwrap();
+        let mut stays = Vec::new();
+        loop {
+            let part = self.store.participants().list_stays(room, &page).await.unwrap();
+            stays.extend(part.items);
+            let Some(next) = part.next else { return stays };
+            page = page.after(next);
+        }
+    }
+
+    /// Fails unless the trail tells each stay's begin and end, and the room's, exactly once, and nothing more.
+    pub async fn assert_trail_tells_the_stays(&self, room: RoomId) {
+        let mut told: BTreeMap<UserId, Told> = BTreeMap::new();
+        let (mut started, mut ended, mut closed_stays) = (0, 0, 0);
+        for entry in self.trail(room).await {
+            let mut count = |user: Option<UserId>, what: fn(&mut Told) -> &mut usize| {
+                *what(told.entry(user.unwrap()).or_default()) += 1;
+            };
+            match entry.event {
+                AuditEvent::Change(Change::RoomCreated { .. }) => {}
+                AuditEvent::Change(Change::RoomStarted { .. }) => started += 1,
+                AuditEvent::Change(Change::RoomEnded { closed_stays: n, .. }) => {
+                    ended += 1;
+                    closed_stays += usize::try_from(n).unwrap();
+                }
+                AuditEvent::Change(Change::UserJoined { target, .. }) => {
+                    count(target.or(entry.actor), |t| &mut t.joined);
+                }
+                AuditEvent::Change(Change::UserLeft { target, .. }) => {
+                    count(target.or(entry.actor), |t| &mut t.left);
+                }
+                AuditEvent::Change(Change::UserKicked { target, .. }) => {
+                    count(Some(target), |t| &mut t.kicked);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let mut rows: BTreeMap<UserId, Told> = BTreeMap::new();
+        for stay in self.stays(room).await {
+            let row = rows.entry(stay.user.id).or_default();
+            row.joined += 1;
+            row.kicked += usize::from(stay.participant.is_kicked);
+            row.left += usize::from(stay.participant.left_at.is_some() && !stay.participant.is_kicked);
+        }
+        let status = self.store.rooms().any().require(room).await.unwrap().status;
+        assert_eq!(ended, usize::from(status == RoomStatus::Ended));
+        assert_eq!(
+            started,
+            usize::from(!rows.is_empty() || ended == 1 || status == RoomStatus::Live)
+        );
+        assert_eq!(told.keys().collect::<Vec<_>>(), rows.keys().collect::<Vec<_>>());
+        for (user, row) in rows {
+            let told = &told[&user];
+            assert_eq!((told.joined, told.kicked), (row.joined, row.kicked), "{user}");
+            // What neither left nor was kicked was closed by the end of the room, which happens to a user once.
+            let closed_by_end = row.left.checked_sub(told.left).unwrap();
+            assert!(closed_by_end <= 1, "{user}");
+            closed_stays = closed_stays.checked_sub(closed_by_end).unwrap();
+        }
+        assert_eq!(closed_stays, 0);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    joined: usize,
+    left: usize,
+    kicked: usize,
+}

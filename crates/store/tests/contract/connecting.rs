@@ -1,0 +1,179 @@
+//! Opening a database: what can be wrong with it, and what an error about it may tell.
+
+use std::time::Duration;
+
+use migration::{Migrator, MigratorTrait};
+use store::connect::{self, ConnectSettings};
+use store::{Actor, Error, REQUIRED_MIGRATION, Store, StoreSettings};
+
+use crate::harness::{Backend, TestDb, empty_database, settings};
+use crate::users::new_user;
+
+crate::cases![
+    an_unmigrated_database_is_told_by_the_missing_migration,
+    an_address_of_another_kind_is_refused,
+    a_server_that_does_not_answer_is_unreachable_and_no_password_told,
+    a_database_that_does_not_exist_is_unreachable,
+    a_closed_store_says_so,
+    a_database_in_memory_lives_as_long_as_its_store,
+];
+
+async fn an_unmigrated_database_is_told_by_the_missing_migration(db: TestDb) {
+    let (url, _folder) = empty_database(db.backend).await;
+    for sql in [
+        "",
+        // Somebody else's migrations.
+        "CREATE TABLE seaql_migrations (version varchar(255) PRIMARY KEY, applied_at bigint);
+         INSERT INTO seaql_migrations VALUES ('m20200101_000001_other', 0)",
+    ] {
+        if !sql.is_empty() {
+            let pool = connect::open(&url, &ConnectSettings::default()).await.unwrap();
+            sea_orm::ConnectionTrait::execute_unprepared(&pool, sql).await.unwrap();
+        }
+        let error = Store::connect(&url).await.unwrap_err();
+        assert!(
+            matches!(error, Error::Unmigrated { missing } if missing == REQUIRED_MIGRATION),
+            "{error:?}"
+        );
+        assert!(!error.is_retryable());
+        assert!(error.to_string().contains(REQUIRED_MIGRATION));
+    }
+    let (url, _folder) = empty_database(db.backend).await;
+    let pool = connect::open(&url, &ConnectSettings::default()).await.unwrap();
+    Migrator::up(&pool, None).await.unwrap();
+    Store::connect(&url).await.unwrap();
+}
+
+const PASSWORDS: [&str; 2] = ["hunter2", "tr0ub4dor"];
+
+fn assert_no_password(error: &Error) {
+    let text = format!("{error} {error:?} {:?}", std::error::Error::source(error));
+    for password in PASSWORDS {
+        assert!(!text.contains(password), "{text}");
+    }
+}
+
+async fn an_address_of_another_kind_is_refused(_: TestDb) {
+    for url in [
+        "",
+        "meeting.sqlite",
+        "mysql://ada:hunter2@db.example/meet",
+        "postgre://ada:hunter2@db.example/meet",
+        "POSTGRES//ada:hunter2@db.example/meet",
+        "http://ada:hunter2@db.example",
+        "postgres://ada:hunter2@db.example:port/meet",
+        "postgres://ada:hunter2@db.example:99999/meet",
+        "postgres://ada:hunter2@[::1/meet",
+        "postgres://ada:hunter2@db.example/meet?sslmode=tr0ub4dor",
+    ] {
+        let error = Store::connect(url).await.unwrap_err();
+        assert!(matches!(error, Error::Address { .. }), "{url}: {error:?}");
+        assert!(!error.is_retryable());
+        assert_no_password(&error);
+    }
+}
+
+fn impatient() -> StoreSettings {
+    StoreSettings {
+        connect: ConnectSettings {
+            acquire_timeout: Duration::from_millis(500),
+            ..ConnectSettings::default()
+        },
+        ..settings()
+    }
+}
+
+async fn a_server_that_does_not_answer_is_unreachable_and_no_password_told(db: TestDb) {
+    if db.backend == Backend::Sqlite {
+        // It has no server, user or password; the next case has what can be missing.
+        return;
+    }
+    // One address where nobody listens, and one where somebody listens who never says a word.
+    let port = || async { tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap() };
+    let (closed, mute) = (port().await, port().await);
+    let place = closed.local_addr().unwrap();
+    drop(closed);
+    for place in [place, mute.local_addr().unwrap()] {
+        for url in [
+            format!("postgres://ada:hunter2@{place}/meet"),
+            format!("postgres://ada:hunter2@tr0ub4dor@{place}/meet"),
+            format!("postgres://{place}/meet?user=ada&password=hunter2"),
+            format!("postgresql://ada:hunter2@{place}/meet?application_name=tr0ub4dor"),
+        ] {
+            let error = Store::connect_with(&url, impatient()).await.unwrap_err();
+            match &error {
+                Error::Unreachable { server, .. } => {
+                    assert!(server.ends_with(&format!("{place}/meet")), "{server}");
+                    assert!(!server.contains("ada"), "{server}");
+                }
+                other => panic!("{url}: {other:?}"),
+            }
+            assert!(error.is_retryable());
+            assert_no_password(&error);
+        }
+    }
+}
+
+async fn a_database_that_does_not_exist_is_unreachable(db: TestDb) {
+    let folder = tempfile::tempdir().unwrap();
+    let urls = match db.backend {
+        Backend::Postgres => {
+            let (server, name) = db.url.rsplit_once('/').unwrap();
+            let (_, parameters) = name.split_once('?').unwrap_or((name, ""));
+            vec![format!("{server}/no_such_database?{parameters}")]
+        }
+        Backend::Sqlite => vec![
+            // Not to be made, and in a folder that is not there.
+            format!("sqlite://{}/missing.sqlite", folder.path().display()),
+            format!("sqlite://{}/missing/missing.sqlite?mode=rwc", folder.path().display()),
+        ],
+    };
+    for url in urls {
+        let error = Store::connect_with(&url, impatient()).await.unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{url}: {error:?}");
+    }
+}
+
+async fn a_closed_store_says_so(db: TestDb) {
+    let ada = db.user("ada").await;
+    let clone = db.store.clone();
+    db.store.close().await.unwrap();
+    let platform = Actor::system("test");
+    let outcomes = [
+        clone.users().get(ada.id).await.map(drop),
+        clone.begin(&platform).await.map(drop),
+        clone
+            .acting(&platform)
+            .users()
+            .register(new_user("ben", None))
+            .await
+            .map(drop),
+    ];
+    for outcome in outcomes {
+        assert!(matches!(outcome, Err(Error::Transient { .. })), "{outcome:?}");
+    }
+    let raw = db.raw().await;
+    assert_eq!(raw.number("SELECT count(*) FROM users").await, 1);
+}
+
+async fn a_database_in_memory_lives_as_long_as_its_store(db: TestDb) {
+    if db.backend == Backend::Postgres {
+        return;
+    }
+    let pool = connect::open("sqlite::memory:", &ConnectSettings::default())
+        .await
+        .unwrap();
+    Migrator::up(&pool, None).await.unwrap();
+    let store = Store::from_connection(pool, settings()).await.unwrap();
+    let tasks = (0..32).map(|number| {
+        let acting = store.acting(&Actor::anonymous());
+        async move { acting.users().register(new_user(&format!("guest{number}"), None)).await }
+    });
+    for user in crate::harness::race(tasks.collect::<Vec<_>>()).await {
+        let user = user.unwrap();
+        assert_eq!(store.users().get(user.id).await.unwrap(), Some(user));
+    }
+    // Another one in memory is another database.
+    let error = Store::connect("sqlite::memory:").await.unwrap_err();
+    assert!(matches!(error, Error::Unmigrated { .. }), "{error:?}");
+}

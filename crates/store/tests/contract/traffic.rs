@@ -1,0 +1,160 @@
+//! How many statements an operation costs, as the PostgreSQL server sees them.
+
+use store::entity::ParticipantRole::Participant;
+use store::{Actor, Error, MediaKind, NewRoom, NewUser, Observation, Order, PageRequest, Store};
+
+use crate::harness::{Backend, TestDb, password_hash};
+use crate::wire::Wire;
+
+crate::cases![
+    each_operation_alone_is_one_statement,
+    an_end_is_two_statements_in_a_transaction,
+    a_unit_adds_begin_and_commit_alone,
+    a_unit_that_fails_sends_a_rollback,
+    each_read_is_one_statement,
+];
+
+/// A store whose statements are counted; none on SQLite, which has no wire.
+async fn wired(db: &TestDb) -> Option<(Wire, Store)> {
+    if db.backend == Backend::Sqlite {
+        return None;
+    }
+    let wire = Wire::before(&db.url).await;
+    let store = Store::connect(&wire.url).await.unwrap();
+    wire.executions();
+    Some((wire, store))
+}
+
+fn new_user(username: &str) -> NewUser<'_> {
+    NewUser {
+        username,
+        email: None,
+        display_name: username,
+        password_hash: password_hash(),
+    }
+}
+
+async fn each_operation_alone_is_one_statement(db: TestDb) {
+    let Some((wire, store)) = wired(&db).await else { return };
+    let one = || assert_eq!(wire.executions(), ["execute"]);
+    let platform = store.acting(&Actor::system("test"));
+    let ada = platform.users().register(new_user("ada")).await.unwrap();
+    one();
+    let room = platform
+        .rooms()
+        .create(NewRoom::titled(ada.id, "A room"))
+        .await
+        .unwrap();
+    one();
+    let other = platform
+        .rooms()
+        .create(NewRoom::titled(ada.id, "Another"))
+        .await
+        .unwrap();
+    one();
+    platform.rooms().start(other.id).await.unwrap();
+    one();
+    for _ in 0..2 {
+        // The first join starts the room, the second does not.
+        platform
+            .participants()
+            .join(room.id, ada.id, Participant)
+            .await
+            .unwrap();
+        one();
+        platform.participants().leave(room.id, ada.id).await.unwrap();
+        one();
+    }
+    let ben = db.user("ben").await;
+    platform
+        .participants()
+        .join(room.id, ben.id, Participant)
+        .await
+        .unwrap();
+    one();
+    let owner = store.acting(&Actor::user(ada.id));
+    owner.participants().kick(room.id, ben.id, Some("noise")).await.unwrap();
+    one();
+    let observation = Observation::UserMuted {
+        target: ben.id,
+        kind: MediaKind::Audio,
+    };
+    owner.audit().append(Some(room.id), observation).await.unwrap();
+    one();
+}
+
+async fn an_end_is_two_statements_in_a_transaction(db: TestDb) {
+    let Some((wire, store)) = wired(&db).await else { return };
+    let (ada, ben) = (db.user("ada").await, db.user("ben").await);
+    for guests in [vec![], vec![&ada], vec![&ada, &ben]] {
+        let room = db.room(&ada, 10).await;
+        db.platform().rooms().start(room.id).await.unwrap();
+        for guest in guests {
+            db.seat(&room, guest).await;
+        }
+        store.acting(&Actor::user(ada.id)).rooms().end(room.id).await.unwrap();
+        assert_eq!(wire.executions(), ["BEGIN", "execute", "execute", "COMMIT"]);
+    }
+}
+
+async fn a_unit_adds_begin_and_commit_alone(db: TestDb) {
+    let Some((wire, store)) = wired(&db).await else { return };
+    let (ada, ben) = (db.user("ada").await.id, db.user("ben").await.id);
+    let done: Result<(), Error> = store
+        .transact(&Actor::system("test"), |unit| async move {
+            unit.users().register(new_user("cleo")).await?;
+            let room = unit.rooms().create(NewRoom::titled(ada, "A room")).await?.id;
+            unit.rooms().start(room).await?;
+            unit.participants().join(room, ada, Participant).await?;
+            unit.participants().join(room, ben, Participant).await?;
+            unit.participants().leave(room, ada).await?;
+            unit.participants().kick(room, ben, None).await?;
+            unit.audit()
+                .append(Some(room), Observation::ScreenShareStarted {})
+                .await?;
+            unit.rooms().end(room).await?;
+            Ok(())
+        })
+        .await;
+    done.unwrap();
+    let mut expected = vec!["BEGIN"];
+    // One for each operation, and a second one for the end.
+    expected.extend(["execute"; 10]);
+    expected.push("COMMIT");
+    assert_eq!(wire.executions(), expected);
+}
+
+async fn a_unit_that_fails_sends_a_rollback(db: TestDb) {
+    let Some((wire, store)) = wired(&db).await else { return };
+    let failed: Result<(), Error> = store
+        .transact(&Actor::system("test"), |unit| async move {
+            unit.users().register(new_user("cleo")).await?;
+            unit.users().register(new_user(" ")).await?;
+            Ok(())
+        })
+        .await;
+    assert!(matches!(failed, Err(Error::Invalid(_))), "{failed:?}");
+    assert_eq!(wire.executions(), ["BEGIN", "execute", "ROLLBACK"]);
+}
+
+async fn each_read_is_one_statement(db: TestDb) {
+    let Some((wire, store)) = wired(&db).await else { return };
+    let ada = db.user("ada").await;
+    let room = db.room(&ada, 10).await;
+    db.seat(&room, &ada).await;
+    let one = || assert_eq!(wire.executions(), ["execute"]);
+    store.users().require(ada.id).await.unwrap();
+    one();
+    store.users().find_for_login("ADA").await.unwrap().unwrap();
+    one();
+    store.rooms().require(room.id).await.unwrap();
+    one();
+    store.rooms().find_by_code(&room.room_code).await.unwrap().unwrap();
+    one();
+    let page = PageRequest::first(10, Order::NewestFirst).unwrap();
+    assert_eq!(
+        store.audit().trail_of_room(room.id, &page).await.unwrap().items.len(),
+        3
+    );
+    one();
+}
