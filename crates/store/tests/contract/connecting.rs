@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 use store::connect::{self, ConnectSettings};
 use store::{Actor, Error, REQUIRED_MIGRATION, Store, StoreSettings};
 
@@ -16,6 +17,7 @@ crate::cases![
     a_database_that_does_not_exist_is_unreachable,
     a_closed_store_says_so,
     a_database_in_memory_lives_as_long_as_its_store,
+    an_sqlite_file_keeps_what_was_committed_and_checks_references,
 ];
 
 async fn an_unmigrated_database_is_told_by_the_missing_migration(db: TestDb) {
@@ -28,7 +30,7 @@ async fn an_unmigrated_database_is_told_by_the_missing_migration(db: TestDb) {
     ] {
         if !sql.is_empty() {
             let pool = connect::open(&url, &ConnectSettings::default()).await.unwrap();
-            sea_orm::ConnectionTrait::execute_unprepared(&pool, sql).await.unwrap();
+            pool.execute_unprepared(sql).await.unwrap();
         }
         let error = Store::connect(&url).await.unwrap_err();
         assert!(
@@ -176,4 +178,25 @@ async fn a_database_in_memory_lives_as_long_as_its_store(db: TestDb) {
     // Another one in memory is another database.
     let error = Store::connect("sqlite::memory:").await.unwrap_err();
     assert!(matches!(error, Error::Unmigrated { .. }), "{error:?}");
+}
+
+async fn an_sqlite_file_keeps_what_was_committed_and_checks_references(db: TestDb) {
+    if db.backend == Backend::Postgres {
+        return;
+    }
+    let pool = connect::open(&db.url, &ConnectSettings::default()).await.unwrap();
+    // All connections of the pool at once, so that each is asked.
+    let mut connections = Vec::new();
+    for _ in 0..5 {
+        connections.push(pool.begin().await.unwrap());
+    }
+    for connection in &connections {
+        for (pragma, value) in [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1")] {
+            let sql = format!("SELECT CAST({pragma} AS text) FROM pragma_{pragma}()");
+            let statement = Statement::from_string(DbBackend::Sqlite, sql);
+            let row = connection.query_one_raw(statement).await.unwrap().unwrap();
+            let found: String = row.try_get_by_index(0).unwrap();
+            assert_eq!(found, value, "{pragma}");
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod wire;
 
 mod atomicity;
 mod audit;
+mod cancellation;
 mod codes;
 mod column_types;
 mod connecting;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
     let cases = [
         atomicity::cases(),
         audit::cases(),
+        cancellation::cases(),
         codes::cases(),
         column_types::cases(),
         connecting::cases(),
