@@ -5,6 +5,8 @@
 
 mod locked;
 mod m20261101_000001_base_schema;
+mod m20261122_000002_audit_actions;
+mod values;
 
 pub use locked::Migrator;
 pub use sea_orm_migration::MigratorTrait;

@@ -37,7 +37,10 @@ struct Migrations;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(crate::m20261101_000001_base_schema::Migration)]
+        vec![
+            Box::new(crate::m20261101_000001_base_schema::Migration),
+            Box::new(crate::m20261122_000002_audit_actions::Migration),
+        ]
     }
 }
 

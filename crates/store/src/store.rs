@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::unit::{Acting, OpenUnit};
 
 /// The newest migration that this build needs. A test holds it equal to the newest one there is.
-pub const REQUIRED_MIGRATION: &str = "m20261101_000001_base_schema";
+pub const REQUIRED_MIGRATION: &str = "m20261122_000002_audit_actions";
 
 /// How often, and how fast, what failed for a passing reason is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

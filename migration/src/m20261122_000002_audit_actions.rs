@@ -1,0 +1,51 @@
+//! Actions for what the base schema has no name for. Additive: rows keep their meaning, older builds read the new ones as
+//! unknown.
+
+use sea_orm_migration::prelude::*;
+
+use crate::locked::in_transaction;
+use crate::values;
+
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+const ADDED: [&str; 22] = [
+    "USER_PROFILE_CHANGED",
+    "USER_PASSWORD_CHANGED",
+    "USER_VERIFIED",
+    "USER_DEACTIVATED",
+    "USER_REACTIVATED",
+    "USER_DATA_EXPORTED",
+    "PROVIDER_LINKED",
+    "PROVIDER_UNLINKED",
+    "PROVIDER_TOKENS_STORED",
+    "PROVIDER_TOKENS_REENCRYPTED",
+    "ROOM_UPDATED",
+    "ROOM_OWNERSHIP_TRANSFERRED",
+    "ROOM_DELETED",
+    "ROOM_RESTORED",
+    "USER_UNBANNED",
+    "RECORDING_PROGRESSED",
+    "RECORDING_FAILED",
+    "RECORDING_PROCESSING",
+    "RECORDING_READY",
+    "RECORDING_RETRIED",
+    "RECORDING_RESTORED",
+    "RECORDING_EXPIRY_CHANGED",
+];
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    fn use_transaction(&self) -> Option<bool> {
+        in_transaction()
+    }
+
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        values::add_audit_actions(manager.get_connection(), &ADDED).await
+    }
+
+    /// Fails, and changes nothing, when a row of the trail has one of these actions: the trail is never cut.
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        values::remove_audit_actions(manager.get_connection(), &ADDED).await
+    }
+}
