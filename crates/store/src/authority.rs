@@ -2,21 +2,36 @@
 
 use entity::ParticipantRole;
 
-/// What an actor asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What an actor asks for. Serialised as in `change_role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "named after the methods")]
 pub enum Operation {
     CreateRoom,
+    ManageRoom,
+    TransferRoom,
     StartRoom,
     EndRoom,
     Join,
     Leave,
     Kick,
+    Ban,
+    Unban,
+    ChangeRole,
+    HandOver,
+    Record,
+    ManageRecording,
+    ProcessRecording,
+    ManageAccount,
+    EraseAccount,
+    RecordLogin,
 }
 
 /// What the actor is to the room, or to the user concerned. An owner who is present counts as the owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Serialised as in `co_host`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Standing {
     /// The platform itself.
@@ -39,11 +54,23 @@ impl std::fmt::Display for Operation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::CreateRoom => "creating a room",
+            Self::ManageRoom => "changing a room",
+            Self::TransferRoom => "transferring a room",
             Self::StartRoom => "starting a room",
             Self::EndRoom => "ending a room",
             Self::Join => "joining a room",
             Self::Leave => "leaving a room",
             Self::Kick => "a kick",
+            Self::Ban => "a ban",
+            Self::Unban => "lifting a ban",
+            Self::ChangeRole => "a change of role",
+            Self::HandOver => "handing over the host role",
+            Self::Record => "recording a room",
+            Self::ManageRecording => "changing a recording",
+            Self::ProcessRecording => "processing a recording",
+            Self::ManageAccount => "changing an account",
+            Self::EraseAccount => "erasing an account",
+            Self::RecordLogin => "recording a login",
         })
     }
 }
@@ -97,19 +124,36 @@ impl Standing {
     ];
 }
 
-/// The table. `target` is the role of the present user that it is done to, where there is one. Hosts, owners and the actor
-/// themself are protected from a kick beyond this, whoever asks.
+/// The table. `target` is the role of the present user that it is done to; none where that user is absent, or where there is none.
+///
+/// Hosts, owners and the actor themself are protected from a kick or a ban beyond this, whoever asks.
+///
+/// | operation | system | themself | owner | host | co-host | others |
+/// |---|---|---|---|---|---|---|
+/// | create a room, join, leave, change or erase an account | yes | yes | | | | |
+/// | change, transfer, start a room | yes | | yes | | | |
+/// | end a room, hand the host role over, change a role, record, lift a ban | yes | | yes | yes | | |
+/// | kick or ban a PARTICIPANT, ban somebody absent | yes | | yes | yes | yes | |
+/// | kick or ban a CO_HOST | yes | | yes | yes | | |
+/// | change a recording (its owner counts as its room's owner) | yes | | yes | | | |
+/// | process a recording, record a login | yes | | | | | |
 pub fn may(operation: Operation, standing: Standing, target: Option<ParticipantRole>) -> bool {
-    use ParticipantRole as Role;
+    use Operation as Op;
     use Standing::{CoHost, Host, Owner, System, Themself};
     match operation {
-        Operation::CreateRoom | Operation::Join | Operation::Leave => matches!(standing, System | Themself),
-        Operation::StartRoom => matches!(standing, System | Owner),
-        Operation::EndRoom => matches!(standing, System | Owner | Host),
-        Operation::Kick => match target {
-            Some(Role::Participant) => matches!(standing, System | Owner | Host | CoHost),
-            Some(Role::CoHost) => matches!(standing, System | Owner | Host),
-            Some(Role::Host) | None => false,
+        Op::CreateRoom | Op::Join | Op::Leave | Op::ManageAccount | Op::EraseAccount => {
+            matches!(standing, System | Themself)
+        }
+        Op::ManageRoom | Op::TransferRoom | Op::StartRoom | Op::ManageRecording => matches!(standing, System | Owner),
+        Op::EndRoom | Op::HandOver | Op::ChangeRole | Op::Record | Op::Unban => {
+            matches!(standing, System | Owner | Host)
+        }
+        Op::Kick | Op::Ban => match target {
+            Some(ParticipantRole::Participant) => matches!(standing, System | Owner | Host | CoHost),
+            None => operation == Op::Ban && matches!(standing, System | Owner | Host | CoHost),
+            Some(ParticipantRole::CoHost) => matches!(standing, System | Owner | Host),
+            Some(ParticipantRole::Host) => false,
         },
+        Op::ProcessRecording | Op::RecordLogin => standing == System,
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use entity::{ParticipantId, ParticipantRole, RoomId, RoomStatus, UserId};
+use entity::{AuthProviderType, ParticipantId, ParticipantRole, RecordingId, RoomId, RoomStatus, UserId};
 
 use crate::authority::{Operation, Standing};
 
@@ -166,6 +166,9 @@ pub enum Rule {
 pub enum Subject {
     User(UserId),
     Room(RoomId),
+    Recording(RecordingId),
+    /// The user's account with this kind of provider.
+    Provider(UserId, AuthProviderType),
 }
 
 impl std::fmt::Display for Subject {
@@ -173,6 +176,8 @@ impl std::fmt::Display for Subject {
         match self {
             Self::User(id) => write!(f, "user {id}"),
             Self::Room(id) => write!(f, "room {id}"),
+            Self::Recording(id) => write!(f, "recording {id}"),
+            Self::Provider(user, provider) => write!(f, "{provider:?} account of user {user}"),
         }
     }
 }
@@ -267,15 +272,17 @@ pub enum Rejected {
         /// Which.
         room: RoomId,
     },
-    /// The actor may not do this.
+    /// The actor may not do this. UNAUTHORIZED_ACCESS_ATTEMPT was appended to the trail.
     #[error("{operation} is not allowed to {standing}")]
     NotAllowed {
         /// What was asked.
         operation: Operation,
-        /// What the actor is in this room.
+        /// What the actor is in this room, or to this user.
         standing: Standing,
-        /// The role of the user it was to be done to.
-        target: Option<ParticipantRole>,
+        /// In which room.
+        room: Option<RoomId>,
+        /// To whom it was to be done.
+        user: Option<UserId>,
     },
     /// The host and the owner cannot be kicked or banned, and nobody can do it to themself.
     #[error("user {user} cannot be the target of {operation}")]

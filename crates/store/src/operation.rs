@@ -3,14 +3,16 @@
 use std::future::Future;
 
 use chrono::{DateTime, Utc};
+use entity::{RoomId, UserId};
 use sea_orm::{DatabaseExecutor, DbErr, QueryResult};
 use uuid::Uuid;
 
 use crate::actor::Actor;
+use crate::authority::{Operation as Asked, may};
 use crate::backend::Dialect;
 use crate::backend::plan::Plan;
 use crate::clock::Ids;
-use crate::error::{Error, Result};
+use crate::error::{Error, Rejected, Result};
 
 /// A change: a plan that either does all of it and tells the trail, or does nothing; and the reason when it does nothing.
 ///
@@ -20,11 +22,18 @@ pub trait Operation: Send + Sync {
     /// For errors.
     const NAME: &'static str;
 
-    /// True for an operation with a second plan, which then needs a transaction of its own even on PostgreSQL.
-    const IN_TRANSACTION: bool = false;
-
     /// What the caller gets.
     type Output: Send;
+
+    /// Refuses what the actor may never do, whatever the database holds.
+    fn forbidden(&self, _at: &Moment<'_>) -> Option<Error> {
+        None
+    }
+
+    /// True when there may be a second plan, which needs a transaction even where the first would commit by itself.
+    fn in_transaction(&self) -> bool {
+        false
+    }
 
     /// The statements. Called anew for each attempt, so that ids and the time are fresh.
     fn plan(&self, at: &Moment<'_>) -> Plan;
@@ -66,6 +75,18 @@ pub struct Moment<'a> {
 }
 
 impl Moment<'_> {
+    /// Refuses what only `user`, or the platform, may do.
+    pub(crate) fn only_oneself(&self, operation: Asked, room: Option<RoomId>, user: UserId) -> Option<Error> {
+        let standing = self.actor.standing_towards(user);
+        let refusal = Rejected::NotAllowed {
+            operation,
+            standing,
+            room,
+            user: Some(user),
+        };
+        (!may(operation, standing, None)).then(|| refusal.into())
+    }
+
     /// A key for a new row.
     pub(crate) fn id(&self) -> Uuid {
         self.ids.uuid(self.now)

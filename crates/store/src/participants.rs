@@ -14,7 +14,7 @@ use crate::error::{Conflict, Error, Rejected, Result, Subject};
 use crate::input;
 use crate::operation::{Moment, Operation};
 use crate::page::{Page, PageRequest};
-use crate::rooms::{self, for_oneself};
+use crate::rooms;
 use crate::scope;
 use crate::unit::{Sink, Source};
 use crate::users;
@@ -121,7 +121,6 @@ impl<S: Sink> Participants<'_, S> {
     /// [`Rejected::RoomFull`]; [`Rejected::AlreadyPresent`] with the seat they have; [`Rejected::Banned`];
     /// [`Rejected::UserInactive`]; [`Rejected::HostSeat`]; [`Rejected::NotAllowed`]; [`Conflict::SameInstant`].
     pub async fn join(&self, room: RoomId, user: UserId, role: ParticipantRole) -> Result<room_participant::Model> {
-        for_oneself(self.source, Asked::Join, user)?;
         self.source.perform(Join { room, user, role }).await
     }
 
@@ -131,7 +130,6 @@ impl<S: Sink> Participants<'_, S> {
     /// # Errors
     /// [`Error::NotFound`] for the room; [`Rejected::NotPresent`]; [`Rejected::NotAllowed`].
     pub async fn leave(&self, room: RoomId, user: UserId) -> Result<room_participant::Model> {
-        for_oneself(self.source, Asked::Leave, user)?;
         self.source.perform(Leave { room, user }).await
     }
 
@@ -161,6 +159,10 @@ struct Join {
 impl Operation for Join {
     const NAME: &'static str = "participants.join";
     type Output = room_participant::Model;
+
+    fn forbidden(&self, at: &Moment<'_>) -> Option<Error> {
+        at.only_oneself(Asked::Join, Some(self.room), self.user)
+    }
 
     fn plan(&self, at: &Moment<'_>) -> Plan {
         sql::join(at, self.room, self.user, self.role)
@@ -209,6 +211,10 @@ impl Operation for Leave {
     const NAME: &'static str = "participants.leave";
     type Output = room_participant::Model;
 
+    fn forbidden(&self, at: &Moment<'_>) -> Option<Error> {
+        at.only_oneself(Asked::Leave, Some(self.room), self.user)
+    }
+
     fn plan(&self, at: &Moment<'_>) -> Plan {
         sql::leave(at, self.room, self.user)
     }
@@ -252,33 +258,23 @@ impl Operation for Kick {
             return Ok(Some(Error::NotFound(Subject::Room(id))));
         };
         let standing = standing_in(db, at, &room).await?;
-        let target = present_seat(db, id, user).await?.map(|seat| seat.role);
+        let not_allowed = Rejected::NotAllowed {
+            operation,
+            standing,
+            room: Some(id),
+            user: Some(user),
+        };
         // Who may kick nobody learns nothing about who is there.
         if !may(operation, standing, Some(ParticipantRole::Participant)) {
-            let target = None;
-            return Ok(Some(
-                Rejected::NotAllowed {
-                    operation,
-                    standing,
-                    target,
-                }
-                .into(),
-            ));
+            return Ok(Some(not_allowed.into()));
         }
-        let Some(role) = target else {
+        let Some(role) = present_seat(db, id, user).await?.map(|seat| seat.role) else {
             return Ok(Some(Rejected::NotPresent { user, room: id }.into()));
         };
         if role == ParticipantRole::Host || room.owner_id == user {
             return Ok(Some(Rejected::Protected { operation, user }.into()));
         }
-        Ok((!may(operation, standing, target)).then(|| {
-            Rejected::NotAllowed {
-                operation,
-                standing,
-                target,
-            }
-            .into()
-        }))
+        Ok((!may(operation, standing, Some(role))).then(|| not_allowed.into()))
     }
 }
 

@@ -176,7 +176,6 @@ impl<S: Sink> Rooms<'_, S> {
     /// somebody else's room; [`Conflict::RoomCodesExhausted`].
     pub async fn create(&self, new: NewRoom<'_>) -> Result<room::Model> {
         let new = CheckedRoom::try_from(new)?;
-        for_oneself(self.source, Asked::CreateRoom, new.owner)?;
         self.source.perform(Create(new)).await
     }
 
@@ -198,25 +197,15 @@ impl<S: Sink> Rooms<'_, S> {
     }
 }
 
-/// Refuses what only the user concerned, or the platform, may do.
-pub(crate) fn for_oneself(sink: &impl Sink, operation: Asked, user: UserId) -> Result<()> {
-    let standing = sink.actor().standing_towards(user);
-    if may(operation, standing, None) {
-        return Ok(());
-    }
-    Err(Rejected::NotAllowed {
-        operation,
-        standing,
-        target: None,
-    }
-    .into())
-}
-
 struct Create(CheckedRoom);
 
 impl Operation for Create {
     const NAME: &'static str = "rooms.create";
     type Output = room::Model;
+
+    fn forbidden(&self, at: &Moment<'_>) -> Option<Error> {
+        at.only_oneself(Asked::CreateRoom, None, self.0.owner)
+    }
 
     fn plan(&self, at: &Moment<'_>) -> Plan {
         sql::create(at, RoomId::from_uuid(at.id()), &at.ids.room_code(), &self.0)
@@ -259,8 +248,11 @@ struct End(RoomId);
 
 impl Operation for End {
     const NAME: &'static str = "rooms.end";
-    const IN_TRANSACTION: bool = true;
     type Output = room::Model;
+
+    fn in_transaction(&self) -> bool {
+        true
+    }
 
     fn plan(&self, at: &Moment<'_>) -> Plan {
         sql::end(at, self.0)
@@ -296,7 +288,8 @@ async fn why_not(
             Rejected::NotAllowed {
                 operation,
                 standing,
-                target: None,
+                room: Some(id),
+                user: None,
             }
             .into(),
         ));

@@ -1,14 +1,16 @@
 //! The unit of work: a transaction, who acts in it, and when.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{DatabaseExecutor, DatabaseTransaction, DbErr};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::actor::Actor;
+use crate::audit::NoteAttempt;
 use crate::backend::{Dialect, fault};
 use crate::error::{Error, Result};
 use crate::operation::{Moment, Operation};
@@ -73,7 +75,16 @@ impl Acting {
 
     async fn attempt<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
         let dialect = self.store.dialect();
-        if dialect == Dialect::Sqlite || O::IN_TRANSACTION {
+        let moment = Moment {
+            now: self.store.now(),
+            actor: &self.actor,
+            dialect,
+            ids: self.store.ids(),
+        };
+        if let Some(error) = operation.forbidden(&moment) {
+            return Ok(Attempt::Refused(error));
+        }
+        if dialect == Dialect::Sqlite || operation.in_transaction() {
             let unit = self.store.open_unit(&self.actor).await?;
             let attempt = unit.attempt(operation).await;
             match &attempt {
@@ -82,12 +93,6 @@ impl Acting {
             }
             return attempt;
         }
-        let moment = Moment {
-            now: self.store.now(),
-            actor: &self.actor,
-            dialect,
-            ids: self.store.ids(),
-        };
         let done = operation.plan(&moment).run(dialect, self.store.db()).await;
         let failed = |error: DbErr, changes| fault::read(dialect, &error, O::NAME, changes);
         match done.map_err(|error| failed(error, true))? {
@@ -102,24 +107,9 @@ impl Acting {
                 .map_err(|error| failed(error, false)),
         }
     }
-}
 
-impl Source for Acting {
-    fn executor(&self) -> DatabaseExecutor<'_> {
-        DatabaseExecutor::Connection(self.store.db())
-    }
-
-    fn store(&self) -> &Store {
-        &self.store
-    }
-}
-
-impl Sink for Acting {
-    fn actor(&self) -> &Actor {
-        &self.actor
-    }
-
-    async fn perform<O: Operation>(&self, operation: O) -> Result<O::Output> {
+    /// Tries until it is done, refused or hopeless.
+    async fn persist<O: Operation>(&self, operation: O) -> Result<O::Output> {
         let mut retries = self.store.retries();
         let mut tries = 0;
         loop {
@@ -140,6 +130,33 @@ impl Sink for Acting {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+impl Source for Acting {
+    fn executor(&self) -> DatabaseExecutor<'_> {
+        DatabaseExecutor::Connection(self.store.db())
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Sink for Acting {
+    fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    async fn perform<O: Operation>(&self, operation: O) -> Result<O::Output> {
+        let refusal = match self.persist(operation).await {
+            Ok(output) => return Ok(output),
+            Err(refusal) => refusal,
+        };
+        if let Some(note) = NoteAttempt::of(&refusal) {
+            self.persist(note).await?;
+        }
+        Err(refusal)
     }
 }
 
@@ -175,8 +192,53 @@ pub(crate) struct OpenUnit {
     now: DateTime<Utc>,
     health: AtomicU8,
     transaction: DatabaseTransaction,
-    /// After the transaction, so that it goes last.
-    _turn: Option<OwnedMutexGuard<()>>,
+    /// After the transaction, so that it is given back when that is gone.
+    turn: Option<OwnedMutexGuard<()>>,
+    /// After the turn, which it may need.
+    noted: Noted,
+}
+
+/// Refusals for want of authority, which the trail is told of whatever becomes of the unit: in its transaction when it
+/// commits, and by themselves when it does not.
+#[derive(Debug)]
+struct Noted {
+    acting: Acting,
+    attempts: Mutex<Vec<NoteAttempt>>,
+}
+
+impl Noted {
+    fn note(&self, refusal: &Error) {
+        if let (Some(note), Ok(mut attempts)) = (NoteAttempt::of(refusal), self.attempts.lock()) {
+            attempts.push(note);
+        }
+    }
+
+    fn take(&self) -> Vec<NoteAttempt> {
+        self.attempts
+            .lock()
+            .map(|mut attempts| std::mem::take(&mut *attempts))
+            .unwrap_or_default()
+    }
+
+    /// Boxed, because what it awaits may end a unit of its own.
+    fn append(acting: Acting, attempts: Vec<NoteAttempt>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
+        Box::pin(async move {
+            for attempt in attempts {
+                acting.persist(attempt).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Noted {
+    /// The unit was dropped and not ended: nobody waits, so it is done in the background.
+    fn drop(&mut self) {
+        let attempts = self.take();
+        if let (false, Ok(runtime)) = (attempts.is_empty(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(Self::append(self.acting.clone(), attempts));
+        }
+    }
 }
 
 const SOUND: u8 = 0;
@@ -191,13 +253,18 @@ impl OpenUnit {
         transaction: DatabaseTransaction,
         turn: Option<OwnedMutexGuard<()>>,
     ) -> Self {
+        let noted = Noted {
+            acting: Acting::new(store.clone(), actor.clone()),
+            attempts: Mutex::default(),
+        };
         Self {
             store,
             actor,
             now,
             health: AtomicU8::new(SOUND),
             transaction,
-            _turn: turn,
+            turn,
+            noted,
         }
     }
 
@@ -230,6 +297,9 @@ impl OpenUnit {
             dialect,
             ids: self.store.ids(),
         };
+        if let Some(error) = operation.forbidden(&moment) {
+            return Ok(Attempt::Refused(error));
+        }
         let Some(row) = operation.plan(&moment).run(dialect, &self.transaction).await? else {
             let refusal = operation.refusal(&self.executor(), &moment).await?;
             return Ok(Attempt::from_refusal(refusal));
@@ -258,9 +328,11 @@ impl OpenUnit {
             self.roll_back().await;
             return Err(error);
         }
+        for attempt in self.noted.take() {
+            self.attempt(&attempt).await?;
+        }
         let dialect = self.store.dialect();
-        let turn = self._turn;
-        let transaction = self.transaction;
+        let (transaction, turn) = (self.transaction, self.turn);
         // In a task of its own, so that a caller who gives up waiting does not leave a COMMIT half sent.
         let committed = tokio::spawn(async move {
             let committed = transaction.commit().await;
@@ -276,6 +348,12 @@ impl OpenUnit {
     /// What cannot be rolled back is a lost connection, which the server rolls back by itself.
     async fn roll_back(self) {
         let _ = self.transaction.rollback().await;
+        drop(self.turn);
+        let attempts = self.noted.take();
+        if let Err(error) = Noted::append(self.noted.acting.clone(), attempts).await {
+            // The refusal itself has been answered; that it could not be written down is for the operators.
+            tracing::error!(%error, "a refused attempt could not be appended to the audit trail");
+        }
     }
 }
 
@@ -333,7 +411,10 @@ impl Sink for Unit {
         for _ in 0..TRIES_WITHOUT_REASON {
             match self.open.attempt(&operation).await? {
                 Attempt::Done(output) => return Ok(output),
-                Attempt::Refused(error) => return Err(error),
+                Attempt::Refused(error) => {
+                    self.open.noted.note(&error);
+                    return Err(error);
+                }
                 Attempt::NoReason => {}
             }
         }
@@ -411,6 +492,10 @@ impl Store {
             },
             Err(error) => {
                 let transient = mine.open.health.load(Ordering::SeqCst) == TRANSIENT_FAILURE;
+                if transient {
+                    // It is all done again, refusals included.
+                    drop(mine.open.noted.take());
+                }
                 // A unit that is still in use elsewhere is rolled back when that use ends.
                 let _ = mine.roll_back().await;
                 if transient {

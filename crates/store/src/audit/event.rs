@@ -3,10 +3,13 @@
 //! There are two kinds, so that an audit row of a change cannot be written without the change: a [`Change`] is appended by
 //! the operation that makes it and by nothing else; an [`Observation`] changes no table, and `audit().append` takes it.
 
-use entity::{AuditAction, AuthProviderType, ParticipantRole, RecordedAction, UserId};
+use chrono::{DateTime, Utc};
+use entity::{AuditAction, AuthProviderType, ParticipantRole, RecordedAction, RecordingId, UserId};
 use sea_orm::ActiveEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
+
+use crate::authority::Standing;
 
 /// Something the store did.
 ///
@@ -50,6 +53,144 @@ pub enum Change {
         reason: Option<String>,
         duration_seconds: i32,
     },
+    UserLoginSuccess {
+        target: UserId,
+        provider: AuthProviderType,
+    },
+    /// The fields' names; their values are nobody's business but the user's.
+    UserProfileChanged {
+        target: UserId,
+        fields: Vec<String>,
+    },
+    UserPasswordChanged {
+        target: UserId,
+    },
+    UserVerified {
+        target: UserId,
+    },
+    UserDeactivated {
+        target: UserId,
+        closed_stays: i32,
+    },
+    UserReactivated {
+        target: UserId,
+    },
+    /// The right to be forgotten; the numbers are those of the receipt.
+    UserDeleted {
+        target: UserId,
+        providers_removed: i32,
+        rooms_ended: i32,
+        rooms_cancelled: i32,
+        closed_stays: i32,
+        recordings_deleted: i32,
+    },
+    UserDataExported {
+        target: UserId,
+    },
+    ProviderLinked {
+        target: UserId,
+        provider: AuthProviderType,
+    },
+    ProviderUnlinked {
+        target: UserId,
+        provider: AuthProviderType,
+    },
+    ProviderTokensStored {
+        target: UserId,
+        provider: AuthProviderType,
+    },
+    ProviderTokensReencrypted {
+        target: UserId,
+        provider: AuthProviderType,
+        /// Id of the key that they are under now.
+        key: String,
+    },
+    RoomUpdated {
+        fields: Vec<String>,
+    },
+    RoomCancelled {},
+    RoomOwnershipTransferred {
+        /// The new owner.
+        target: UserId,
+        from: UserId,
+    },
+    RoomDeleted {},
+    RoomRestored {},
+    UserBanned {
+        target: UserId,
+        #[serde(default)]
+        reason: Option<String>,
+        #[serde(default)]
+        expires_at: Option<DateTime<Utc>>,
+        /// Whether it put them out.
+        was_present: bool,
+    },
+    UserUnbanned {
+        target: UserId,
+        /// It had run out, and was lifted when they came back or were banned anew.
+        expired: bool,
+    },
+    /// PARTICIPANT to CO_HOST.
+    RolePromotion {
+        target: UserId,
+        from: ParticipantRole,
+        to: ParticipantRole,
+    },
+    /// CO_HOST to PARTICIPANT.
+    RoleDemotion {
+        target: UserId,
+        from: ParticipantRole,
+        to: ParticipantRole,
+    },
+    /// The host role was handed over.
+    RoleChanged {
+        target: UserId,
+        from: ParticipantRole,
+        to: ParticipantRole,
+        /// Who was HOST before and is CO_HOST now, if one was present.
+        #[serde(default)]
+        former_host: Option<UserId>,
+    },
+    RecordingStarted {
+        recording: RecordingId,
+    },
+    RecordingProgressed {
+        recording: RecordingId,
+    },
+    RecordingStopped {
+        recording: RecordingId,
+        /// It stopped because the room ended.
+        with_room: bool,
+    },
+    RecordingFailed {
+        recording: RecordingId,
+        message: String,
+        /// A sweep found that it made no progress.
+        stuck: bool,
+    },
+    RecordingProcessing {
+        recording: RecordingId,
+    },
+    RecordingReady {
+        recording: RecordingId,
+    },
+    RecordingRetried {
+        recording: RecordingId,
+        retry_count: i32,
+    },
+    RecordingDeleted {
+        recording: RecordingId,
+        /// Its time had come, by `expires_at`.
+        expired: bool,
+    },
+    RecordingRestored {
+        recording: RecordingId,
+    },
+    RecordingExpiryChanged {
+        recording: RecordingId,
+        #[serde(default)]
+        expires_at: Option<DateTime<Utc>>,
+    },
 }
 
 /// Something that happened and changed no table. A NUL in a text is kept as U+FFFD, because PostgreSQL cannot keep it.
@@ -58,6 +199,14 @@ pub enum Change {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "fields are named after what the media server calls them")]
 pub enum Observation {
+    /// Never with a password, also not a wrong one.
+    UserLoginFailed {
+        /// The user, if there is one by that name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<UserId>,
+        /// What was typed as name or address, cut to 255 characters.
+        login: String,
+    },
     UserLogout {},
     UserMuted {
         target: UserId,
@@ -86,9 +235,15 @@ pub enum Observation {
     ConsumerClosed {
         consumer_id: String,
     },
+    /// The store appends this when it refuses an operation for want of authority; services may for what they refuse.
     UnauthorizedAccessAttempt {
-        /// What was tried.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<UserId>,
+        /// What was tried, such as `kick`.
         attempted: String,
+        /// What the actor was, such as `participant`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        standing: Option<Standing>,
     },
     RateLimitExceeded {
         /// Which limit.
@@ -220,12 +375,16 @@ impl From<Observation> for AuditEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ParticipantRole as Role;
+    use sea_orm::Iterable;
     use uuid::Uuid;
 
     fn one_of_each() -> Vec<AuditEvent> {
         let target = UserId::from_uuid(Uuid::from_u128(1));
         let text = || "x".to_owned();
         let kind = MediaKind::Audio;
+        let provider = AuthProviderType::GitHub;
+        let recording = RecordingId::from_uuid(Uuid::from_u128(2));
         vec![
             Change::UserRegistered {
                 target,
@@ -255,6 +414,107 @@ mod tests {
                 duration_seconds: 4,
             }
             .into(),
+            Change::UserLoginSuccess { target, provider }.into(),
+            Change::UserProfileChanged {
+                target,
+                fields: vec![text()],
+            }
+            .into(),
+            Change::UserPasswordChanged { target }.into(),
+            Change::UserVerified { target }.into(),
+            Change::UserDeactivated {
+                target,
+                closed_stays: 1,
+            }
+            .into(),
+            Change::UserReactivated { target }.into(),
+            Change::UserDeleted {
+                target,
+                providers_removed: 1,
+                rooms_ended: 2,
+                rooms_cancelled: 3,
+                closed_stays: 4,
+                recordings_deleted: 5,
+            }
+            .into(),
+            Change::UserDataExported { target }.into(),
+            Change::ProviderLinked { target, provider }.into(),
+            Change::ProviderUnlinked { target, provider }.into(),
+            Change::ProviderTokensStored { target, provider }.into(),
+            Change::ProviderTokensReencrypted {
+                target,
+                provider,
+                key: text(),
+            }
+            .into(),
+            Change::RoomUpdated { fields: vec![text()] }.into(),
+            Change::RoomCancelled {}.into(),
+            Change::RoomOwnershipTransferred { target, from: target }.into(),
+            Change::RoomDeleted {}.into(),
+            Change::RoomRestored {}.into(),
+            Change::UserBanned {
+                target,
+                reason: Some(text()),
+                expires_at: DateTime::from_timestamp_micros(7),
+                was_present: true,
+            }
+            .into(),
+            Change::UserUnbanned { target, expired: false }.into(),
+            Change::RolePromotion {
+                target,
+                from: Role::Participant,
+                to: Role::CoHost,
+            }
+            .into(),
+            Change::RoleDemotion {
+                target,
+                from: Role::CoHost,
+                to: Role::Participant,
+            }
+            .into(),
+            Change::RoleChanged {
+                target,
+                from: Role::CoHost,
+                to: Role::Host,
+                former_host: Some(target),
+            }
+            .into(),
+            Change::RecordingStarted { recording }.into(),
+            Change::RecordingProgressed { recording }.into(),
+            Change::RecordingStopped {
+                recording,
+                with_room: true,
+            }
+            .into(),
+            Change::RecordingFailed {
+                recording,
+                message: text(),
+                stuck: true,
+            }
+            .into(),
+            Change::RecordingProcessing { recording }.into(),
+            Change::RecordingReady { recording }.into(),
+            Change::RecordingRetried {
+                recording,
+                retry_count: 1,
+            }
+            .into(),
+            Change::RecordingDeleted {
+                recording,
+                expired: true,
+            }
+            .into(),
+            Change::RecordingRestored { recording }.into(),
+            Change::RecordingExpiryChanged {
+                recording,
+                expires_at: None,
+            }
+            .into(),
+            Observation::UserLoginFailed {
+                target: None,
+                login: text(),
+            }
+            .into(),
             Observation::UserLogout {}.into(),
             Observation::UserMuted { target, kind }.into(),
             Observation::UserUnmuted { target, kind }.into(),
@@ -273,7 +533,12 @@ mod tests {
             }
             .into(),
             Observation::ConsumerClosed { consumer_id: text() }.into(),
-            Observation::UnauthorizedAccessAttempt { attempted: text() }.into(),
+            Observation::UnauthorizedAccessAttempt {
+                target: None,
+                attempted: text(),
+                standing: Some(Standing::CoHost),
+            }
+            .into(),
             Observation::RateLimitExceeded { limit: text() }.into(),
             Observation::SuspiciousActivity { description: text() }.into(),
         ]
@@ -292,6 +557,13 @@ mod tests {
             let read = AuditEvent::from_columns(&columns.action.into(), columns.target, Some(&metadata));
             assert_eq!(read, event);
         }
+    }
+
+    #[test]
+    fn every_action_has_an_event() {
+        let actions: std::collections::HashSet<String> = one_of_each().iter().map(AuditEvent::action).collect();
+        let all = AuditAction::iter().map(|action| RecordedAction::from(action).name());
+        assert_eq!(actions, all.collect());
     }
 
     #[test]

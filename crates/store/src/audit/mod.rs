@@ -8,7 +8,7 @@ use sea_orm::{ColumnTrait, DatabaseExecutor, DbErr, QueryFilter, QueryResult};
 
 use crate::backend::audit as sql;
 use crate::backend::plan::Plan;
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, Rejected, Result, Subject};
 use crate::operation::{Moment, Operation};
 use crate::page::{Page, PageRequest};
 use crate::scope;
@@ -128,6 +128,55 @@ impl Operation for Append {
                 return Ok(Some(Error::NotFound(Subject::User(id))));
             }
         }
+        Ok(None)
+    }
+}
+
+/// An operation that was refused for want of authority: appended whether or not what it was about exists.
+#[derive(Debug)]
+pub(crate) struct NoteAttempt {
+    room: Option<RoomId>,
+    event: EventColumns,
+}
+
+impl NoteAttempt {
+    /// Of a refusal, if it is one to be noted.
+    pub(crate) fn of(error: &Error) -> Option<Self> {
+        let Error::Rejected(Rejected::NotAllowed {
+            operation,
+            standing,
+            room,
+            user,
+        }) = error
+        else {
+            return None;
+        };
+        let attempted = serde_json::to_value(operation).ok()?.as_str()?.to_owned();
+        let observation = Observation::UnauthorizedAccessAttempt {
+            target: *user,
+            attempted,
+            standing: Some(*standing),
+        };
+        Some(Self {
+            room: *room,
+            event: observation.to_columns(),
+        })
+    }
+}
+
+impl Operation for NoteAttempt {
+    const NAME: &'static str = "audit.note_attempt";
+    type Output = ();
+
+    fn plan(&self, at: &Moment<'_>) -> Plan {
+        sql::append_always(at, self.room, &self.event)
+    }
+
+    fn read(&self, _: &QueryResult) -> Result<(), DbErr> {
+        Ok(())
+    }
+
+    async fn refusal(&self, _: &DatabaseExecutor<'_>, _: &Moment<'_>) -> Result<Option<Error>, DbErr> {
         Ok(None)
     }
 }

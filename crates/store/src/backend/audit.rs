@@ -130,3 +130,24 @@ pub(crate) fn append(at: &Moment<'_>, room: Option<RoomId>, event: &EventColumns
             insert(&FIRST, ":room", ":audit_details", there),
         ))
 }
+
+/// An event that is appended whatever it points at: what does not exist is left out. 1 statement.
+pub(crate) fn append_always(at: &Moment<'_>, room: Option<RoomId>, event: &EventColumns) -> Plan {
+    let Names {
+        id, action, details, ..
+    } = FIRST;
+    Plan::yielding("audited")
+        .bind_actor(at)
+        .bind_event(at, &FIRST, event)
+        .bind("room", room)
+        .step(Step::guard(
+            "audited",
+            &[],
+            format!(
+                r#"INSERT INTO audit_logs (id, action, user_id, room_id, target_user_id, metadata, ip_address, user_agent, "timestamp")
+                SELECT :{id}, :{action}, (SELECT id FROM users WHERE id = :audit_user), (SELECT id FROM rooms WHERE id = :room),
+                    (SELECT id FROM users WHERE id = :audit_target), :{details}, :audit_address, :audit_user_agent, :audit_at
+                WHERE TRUE RETURNING id"#
+            ),
+        ))
+}
