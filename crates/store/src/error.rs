@@ -252,6 +252,40 @@ pub enum Rejected {
         /// Until when; none means for good.
         until: Option<DateTime<Utc>>,
     },
+    /// More are present than the room is to have seats.
+    #[error("{present} are present in room {room}, more than the seats it is to have")]
+    CapacityInUse {
+        /// Which.
+        room: RoomId,
+        /// How many are present.
+        present: i32,
+    },
+    /// The room is theirs already.
+    #[error("user {user} owns room {room} already")]
+    AlreadyOwner {
+        /// Who.
+        user: UserId,
+        /// Which.
+        room: RoomId,
+    },
+    /// The user is present with that role already.
+    #[error("user {user} is {role:?} in room {room} already")]
+    AlreadyRole {
+        /// Who.
+        user: UserId,
+        /// Where.
+        room: RoomId,
+        /// As what.
+        role: ParticipantRole,
+    },
+    /// No ban of the user stands.
+    #[error("user {user} is not banned from room {room}")]
+    NotBanned {
+        /// Who.
+        user: UserId,
+        /// Where.
+        room: RoomId,
+    },
     /// The user is not present.
     #[error("user {user} is not present in room {room}")]
     NotPresent {

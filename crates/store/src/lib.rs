@@ -61,7 +61,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`users`], [`rooms`], [`participants`], [`audit`] | one repository each, named after its accessor |
+//! | [`users`], [`rooms`], [`participants`], [`statistics`], [`audit`] | one repository each, named after its accessor |
 //! | [`mod@unit`] | [`Acting`], [`Unit`], and what reads and writes go through |
 //! | [`actor`], [`authority`] | who acts; the table of who may do what |
 //! | [`scope`] | live, deleted or any rows: where every find starts |
@@ -109,6 +109,7 @@ pub mod page;
 pub mod participants;
 pub mod rooms;
 pub mod scope;
+pub mod statistics;
 mod store;
 pub mod unit;
 pub mod users;
@@ -123,7 +124,8 @@ pub use audit::{AuditEntry, AuditEvent, Change, MediaKind, Observation};
 pub use connect::ConnectSettings;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 pub use page::{Cursor, Order, Page, PageRequest};
-pub use rooms::NewRoom;
+pub use participants::WhenEmpty;
+pub use rooms::{NewRoom, RoomChanges, RoomFilter};
 pub use store::{Durability, REQUIRED_MIGRATION, RetryPolicy, Store, StoreSettings};
 pub use unit::{Acting, Unit};
 pub use users::NewUser;
@@ -144,6 +146,11 @@ macro_rules! repositories_of {
             /// Who is in them.
             pub fn participants(&self) -> participants::Participants<'_, Self> {
                 participants::Participants::new(self)
+            }
+
+            /// Sums.
+            pub fn statistics(&self) -> statistics::Statistics<'_, Self> {
+                statistics::Statistics::new(self)
             }
 
             /// What happened.

@@ -13,6 +13,7 @@ use crate::backend::{Dialect, durability, fault};
 use crate::clock::{self, Clock, Ids, RandomIds, SystemClock};
 use crate::connect::{self, ConnectSettings};
 use crate::error::{Error, Result};
+use crate::participants::WhenEmpty;
 use crate::unit::{Acting, OpenUnit};
 
 /// The newest migration that this build needs. A test holds it equal to the newest one there is.
@@ -58,6 +59,8 @@ pub struct StoreSettings {
     pub durability: Durability,
     /// The retries.
     pub retry: RetryPolicy,
+    /// What becomes of a meeting that everybody has left.
+    pub when_empty: WhenEmpty,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Keys and room codes.
@@ -70,6 +73,7 @@ impl Default for StoreSettings {
             connect: ConnectSettings::default(),
             durability: Durability::default(),
             retry: RetryPolicy::default(),
+            when_empty: WhenEmpty::default(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds::default()),
         }
@@ -218,6 +222,10 @@ impl Store {
 
     pub(crate) fn dialect(&self) -> Dialect {
         self.inner.dialect
+    }
+
+    pub(crate) fn when_empty(&self) -> WhenEmpty {
+        self.inner.settings.when_empty
     }
 
     pub(crate) fn ids(&self) -> &dyn Ids {

@@ -33,6 +33,7 @@ struct Names {
     details: &'static str,
 }
 
+/// The operation's own event, and up to two that it brings with it.
 const FIRST: Names = Names {
     id: "audit_id",
     action: "audit_action",
@@ -40,12 +41,20 @@ const FIRST: Names = Names {
     details: "audit_details",
 };
 
-const SECOND: Names = Names {
-    id: "audit2_id",
-    action: "audit2_action",
-    target: "audit2_target",
-    details: "audit2_details",
-};
+const BROUGHT: [Names; 2] = [
+    Names {
+        id: "audit2_id",
+        action: "audit2_action",
+        target: "audit2_target",
+        details: "audit2_details",
+    },
+    Names {
+        id: "audit3_id",
+        action: "audit3_action",
+        target: "audit3_target",
+        details: "audit3_details",
+    },
+];
 
 impl Plan {
     /// Appends the operation's own event.
@@ -53,9 +62,15 @@ impl Plan {
         self.bind_actor(at).append_event(at, &FIRST, entry)
     }
 
-    /// Appends a second event, for a change that the operation brings with it. After [`Plan::audit`].
-    pub(crate) fn audit_also(self, at: &Moment<'_>, entry: &Entry<'_>) -> Self {
-        self.append_event(at, &SECOND, entry)
+    /// Appends further events, for changes that the operation brings with it; two at most, before [`Plan::audit`], so that
+    /// their ids are the smaller and the trail tells them first.
+    pub(crate) fn audit_brought(mut self, at: &Moment<'_>, entries: [Option<&Entry<'_>>; 2]) -> Self {
+        for (names, entry) in BROUGHT.iter().zip(entries) {
+            if let Some(entry) = entry {
+                self = self.append_event(at, names, entry);
+            }
+        }
+        self
     }
 
     fn bind_actor(self, at: &Moment<'_>) -> Self {

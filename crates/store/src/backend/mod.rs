@@ -6,9 +6,12 @@
 pub(crate) mod audit;
 pub(crate) mod durability;
 pub(crate) mod fault;
+pub(crate) mod moderation;
 pub(crate) mod participants;
 pub mod plan;
+pub(crate) mod room_settings;
 pub(crate) mod rooms;
+pub(crate) mod statistics;
 pub(crate) mod users;
 
 use sea_orm::{
@@ -106,6 +109,26 @@ impl Dialect {
         match self {
             Self::Postgres => format!("{object} || jsonb_build_object({})", list("")),
             Self::Sqlite => format!("json_set({object}, {})", list("$.")),
+        }
+    }
+
+    /// A UUID column as text in the usual form, for JSON.
+    fn uuid_text(self, column: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST({column} AS text)"),
+            Self::Sqlite => {
+                let part = |from: u8, length: u8| format!("substr(hex({column}), {from}, {length})");
+                let parts = [part(1, 8), part(9, 4), part(13, 4), part(17, 4), part(21, 12)];
+                format!("lower({})", parts.join(" || '-' || "))
+            }
+        }
+    }
+
+    /// A condition as a JSON boolean, which SQLite has no other way to make.
+    fn json_bool(self, condition: &str) -> String {
+        match self {
+            Self::Postgres => format!("({condition})"),
+            Self::Sqlite => format!("json(CASE WHEN {condition} THEN 'true' ELSE 'false' END)"),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::audit::Change;
 use crate::authority::{Operation, Standing, may};
 use crate::operation::Moment;
 
-fn text(role: ParticipantRole) -> String {
+pub(crate) fn text(role: ParticipantRole) -> String {
     role.to_value().value.into_owned()
 }
 
@@ -46,14 +46,15 @@ pub(crate) fn join(at: &Moment<'_>, room: RoomId, user: UserId, role: Participan
                 at.dialect.for_change()
             ),
         ))
+        .step(lift_expired_ban())
         // The unique indexes see what others committed meanwhile, and say no without an error.
         .step(Step::guard(
             "seat",
             &[("room_id", Kind::Uuid), ("role", Kind::Text)],
             format!(
                 "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned)
-                SELECT :stay, :user, locked.id, {seat_role}, :now, FALSE, FALSE FROM locked WHERE TRUE
-                ON CONFLICT DO NOTHING RETURNING {columns}"
+                SELECT :stay, :user, locked.id, {seat_role}, :now, FALSE, FALSE FROM locked
+                WHERE (SELECT count(*) FROM lifted) >= 0 ON CONFLICT DO NOTHING RETURNING {columns}"
             ),
         ))
         .step(Step::effect(
@@ -65,18 +66,25 @@ pub(crate) fn join(at: &Moment<'_>, room: RoomId, user: UserId, role: Participan
                 peak = at.dialect.later("peak_participants", "active_participants + 1"),
             ),
         ));
-    // The start first: its id is the smaller, so that the trail tells the two in this order.
-    plan.audit_also(
-        at,
-        &Entry {
-            name: "start_audited",
-            from: "seat, locked WHERE locked.status = 'CREATED'",
-            room: "seat.room_id",
-            event: &Change::RoomStarted { by_join: true },
-            computed: &[],
-        },
-    )
-    .audit(
+    let lifted = Change::UserUnbanned {
+        target: user,
+        expired: true,
+    };
+    let lifted = Entry {
+        name: "lift_audited",
+        from: "lifted",
+        room: "lifted.room_id",
+        event: &lifted,
+        computed: &[],
+    };
+    let started = Entry {
+        name: "start_audited",
+        from: "seat, locked WHERE locked.status = 'CREATED'",
+        room: "seat.room_id",
+        event: &Change::RoomStarted { by_join: true },
+        computed: &[],
+    };
+    plan.audit_brought(at, [Some(&lifted), Some(&started)]).audit(
         at,
         &Entry {
             name: "audited",
@@ -85,6 +93,18 @@ pub(crate) fn join(at: &Moment<'_>, room: RoomId, user: UserId, role: Participan
             event: &joined,
             computed: &[("role", "seat.role")],
         },
+    )
+}
+
+/// Lifts the ban of `:user` in the locked room if it has run out: step `lifted`. It writes before the last guard has yielded,
+/// which is fine for once: the ban is over whether or not there is a seat, and the step has an event of its own.
+pub(crate) fn lift_expired_ban() -> Step {
+    Step::lookup(
+        "lifted",
+        &[("id", Kind::Uuid), ("room_id", Kind::Uuid)],
+        "UPDATE room_participants SET is_banned = FALSE
+        WHERE room_id = (SELECT id FROM locked) AND user_id = :user AND is_banned AND ban_expires_at <= :now
+        RETURNING id, room_id",
     )
 }
 
@@ -105,23 +125,28 @@ pub(crate) fn kick(at: &Moment<'_>, room: RoomId, target: UserId, reason: Option
         reason: reason.map(str::to_owned),
         duration_seconds: 0,
     };
-    let pairs: Vec<String> = Standing::IN_A_ROOM
-        .into_iter()
-        .flat_map(|standing| ParticipantRole::iter().map(move |role| (standing, role)))
-        .filter(|(standing, role)| may(Operation::Kick, *standing, Some(*role)))
-        .map(|(standing, role)| format!("('{}', '{}')", standing.code(), text(role)))
-        .collect();
-    let guard = format!(
-        " AND user_id <> (SELECT owner_id FROM locked)
-        AND ((SELECT {STANDING} FROM locked), CAST(role AS text)) IN (VALUES {})",
-        pairs.join(", ")
-    );
+    let guard = format!(" AND {}", may_remove(Operation::Kick));
     let plan = find_standing(at, lock_room(at, Plan::yielding("seat"), room))
         .bind("user", target)
         .bind("reason", reason.map(str::to_owned));
     let left_at = at.dialect.later(":now", "joined_at");
     let set = format!(", is_kicked = TRUE, kicked_at = {left_at}, kicked_by = :actor, kick_reason = :reason");
     end_stay(at, plan, &set, &guard, &event)
+}
+
+/// SQL that is true of a present seat whose user the actor may put out by `operation`. Needs steps `locked` and `seated`.
+pub(crate) fn may_remove(operation: Operation) -> String {
+    let pairs: Vec<String> = Standing::IN_A_ROOM
+        .into_iter()
+        .flat_map(|standing| ParticipantRole::iter().map(move |role| (standing, role)))
+        .filter(|(standing, role)| may(operation, *standing, Some(*role)))
+        .map(|(standing, role)| format!("('{}', '{}')", standing.code(), text(role)))
+        .collect();
+    format!(
+        "user_id <> (SELECT owner_id FROM locked)
+        AND ((SELECT {STANDING} FROM locked), CAST(role AS text)) IN (VALUES {})",
+        pairs.join(", ")
+    )
 }
 
 /// Closes the present seat of `:user` in the locked room, and counts it out.

@@ -59,7 +59,7 @@ pub(crate) fn create(at: &Moment<'_>, room: RoomId, code: &str, new: &CheckedRoo
 /// CREATED to LIVE: 1 statement.
 pub(crate) fn start(at: &Moment<'_>, room: RoomId) -> Plan {
     let columns = at.dialect.columns_of::<room::Entity>();
-    let plan = with_standing(at, Plan::yielding("started"), Operation::StartRoom, room).step(Step::guard(
+    let plan = with_standing(at, Plan::yielding("started"), Operation::StartRoom, room, None).step(Step::guard(
         "started",
         &[("id", Kind::Uuid)],
         format!(
@@ -83,7 +83,7 @@ pub(crate) fn start(at: &Moment<'_>, room: RoomId) -> Plan {
 pub(crate) fn end(at: &Moment<'_>, room: RoomId) -> Plan {
     let columns = at.dialect.columns_of::<room::Entity>();
     let ended_at = at.dialect.later(":now", "started_at");
-    with_standing(at, Plan::yielding("ended"), Operation::EndRoom, room).step(Step::guard(
+    with_standing(at, Plan::yielding("ended"), Operation::EndRoom, room, None).step(Step::guard(
         "ended",
         &[],
         format!(
@@ -149,11 +149,19 @@ pub(crate) const STANDING: &str = "CASE WHEN :is_system THEN 'SYSTEM' WHEN locke
 
 /// Locks the room: step `locked`.
 pub(crate) fn lock_room(at: &Moment<'_>, plan: Plan, room: RoomId) -> Plan {
+    lock_room_after(at, plan, room, None)
+}
+
+/// As [`lock_room`], once the guard called `first` has its lock: users come before rooms.
+fn lock_room_after(at: &Moment<'_>, plan: Plan, room: RoomId, first: Option<&str>) -> Plan {
+    let first = first
+        .map(|step| format!(" AND EXISTS (SELECT 1 FROM {step})"))
+        .unwrap_or_default();
     plan.bind("room", room).bind("now", at.now).step(Step::guard(
         "locked",
         &[("id", Kind::Uuid), ("owner_id", Kind::Uuid)],
         format!(
-            "SELECT id, owner_id FROM rooms WHERE id = :room AND deleted_at IS NULL{}",
+            "SELECT id, owner_id FROM rooms WHERE id = :room AND deleted_at IS NULL{first}{}",
             at.dialect.for_change()
         ),
     ))
@@ -174,16 +182,62 @@ pub(crate) fn find_standing(at: &Moment<'_>, plan: Plan) -> Plan {
         ))
 }
 
-/// Locks the room and goes on only if the actor may do it: step `allowed` has the room's id.
-fn with_standing(at: &Moment<'_>, plan: Plan, operation: Operation, room: RoomId) -> Plan {
+/// SQL for the list of standings that may do it, in a room as such.
+pub(crate) fn allowed_standings(operation: Operation) -> String {
     let allowed: Vec<String> = Standing::IN_A_ROOM
         .into_iter()
         .filter(|standing| may(operation, *standing, None))
         .map(|standing| format!("'{}'", standing.code()))
         .collect();
-    find_standing(at, lock_room(at, plan, room)).step(Step::guard(
+    allowed.join(", ")
+}
+
+/// Locks the room and goes on only if the actor may do it: step `allowed` has the room's id.
+pub(crate) fn with_standing(
+    at: &Moment<'_>,
+    plan: Plan,
+    operation: Operation,
+    room: RoomId,
+    first: Option<&str>,
+) -> Plan {
+    find_standing(at, lock_room_after(at, plan, room, first)).step(Step::guard(
         "allowed",
         &[("id", Kind::Uuid)],
-        format!("SELECT id FROM locked WHERE {STANDING} IN ({})", allowed.join(", ")),
+        format!(
+            "SELECT id FROM locked WHERE {STANDING} IN ({})",
+            allowed_standings(operation)
+        ),
     ))
+}
+
+/// LIVE to ENDED if nobody is left: 1 statement, to follow one that put somebody out. Yields a row either way.
+pub(crate) fn end_if_empty(at: &Moment<'_>, room: RoomId) -> Plan {
+    let ended_at = at.dialect.later(":now", "started_at");
+    let event = Change::RoomEnded {
+        duration_seconds: 0,
+        closed_stays: 0,
+    };
+    let plan = Plan::yielding("summed_up")
+        .bind("room", room)
+        .bind("now", at.now)
+        .step(Step::lookup(
+            "ended",
+            &[("id", Kind::Uuid), ("duration_seconds", Kind::Integer)],
+            format!(
+                "UPDATE rooms SET status = 'ENDED', ended_at = {ended_at}, duration_seconds = {duration}, updated_at = :now
+                WHERE id = :room AND status = 'LIVE' AND active_participants = 0 RETURNING id, duration_seconds",
+                duration = at.dialect.seconds_between("started_at", &ended_at),
+            ),
+        ))
+        .step(Step::guard("summed_up", &[], "SELECT count(*) AS ended FROM ended"));
+    plan.audit(
+        at,
+        &Entry {
+            name: "audited",
+            from: "ended",
+            room: "ended.id",
+            event: &event,
+            computed: &[("duration_seconds", "ended.duration_seconds")],
+        },
+    )
 }

@@ -1,5 +1,7 @@
 //! `participants()`: who is in which room, and who was.
 
+mod moderation;
+
 use entity::{ParticipantRole, RoomId, RoomStatus, UserId, room, room_participant, user};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
@@ -10,6 +12,7 @@ use sea_orm::{
 use crate::authority::{Operation as Asked, Standing, may};
 use crate::backend::participants as sql;
 use crate::backend::plan::Plan;
+use crate::backend::rooms::end_if_empty;
 use crate::error::{Conflict, Error, Rejected, Result, Subject};
 use crate::input;
 use crate::operation::{Moment, Operation};
@@ -23,6 +26,23 @@ use crate::users;
 #[derive(Debug)]
 pub struct Participants<'a, S> {
     source: &'a S,
+}
+
+/// What becomes of a meeting when the last one is out: a setting of the store. What puts people out (leave, kick, ban) then is
+/// two statements in one transaction on PostgreSQL instead of one that commits by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenEmpty {
+    /// It stays LIVE until somebody ends it: a lost connection does not end a meeting of one.
+    #[default]
+    KeepOpen,
+    /// It ends, with ROOM_ENDED.
+    EndRoom,
+}
+
+impl WhenEmpty {
+    fn plan(self, at: &Moment<'_>, room: RoomId) -> Option<Plan> {
+        (self == Self::EndRoom).then(|| end_if_empty(at, room))
+    }
 }
 
 /// A stay, and whose it is.
@@ -48,17 +68,24 @@ pub struct Person {
 impl FromQueryResult for ParticipantWithUser {
     fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
         let participant = room_participant::Model::from_query_result(row, prefix)?;
-        let user = Person {
-            id: participant.user_id,
-            username: row.try_get_by(PERSON_USERNAME)?,
-            display_name: row.try_get_by(PERSON_DISPLAY_NAME)?,
-        };
+        let user = Person::from_row(participant.user_id, row)?;
         Ok(Self { participant, user })
     }
 }
 
-const PERSON_USERNAME: &str = "person_username";
-const PERSON_DISPLAY_NAME: &str = "person_display_name";
+impl Person {
+    pub(crate) const USERNAME: &str = "person_username";
+    pub(crate) const DISPLAY_NAME: &str = "person_display_name";
+
+    /// From a row that has its columns under the names above.
+    pub(crate) fn from_row(id: UserId, row: &QueryResult) -> Result<Self, DbErr> {
+        Ok(Self {
+            id,
+            username: row.try_get_by(Self::USERNAME)?,
+            display_name: row.try_get_by(Self::DISPLAY_NAME)?,
+        })
+    }
+}
 
 impl<'a, S: Source> Participants<'a, S> {
     pub(crate) fn new(source: &'a S) -> Self {
@@ -83,6 +110,19 @@ impl<'a, S: Source> Participants<'a, S> {
         self.list(room, page, None, "participants.list_stays").await
     }
 
+    /// Everybody present, for a room that is shown as a whole.
+    pub(crate) async fn all_present(&self, room: RoomId) -> Result<Vec<ParticipantWithUser>> {
+        use sea_orm::QueryOrder;
+        with_users(room)
+            .filter(room_participant::Column::LeftAt.is_null())
+            .order_by_asc(room_participant::Column::JoinedAt)
+            .order_by_asc(room_participant::Column::Id)
+            .into_model::<ParticipantWithUser>()
+            .all(&self.source.executor())
+            .await
+            .map_err(|error| self.source.failed(&error, "participants.all_present"))
+    }
+
     async fn list(
         &self,
         room: RoomId,
@@ -90,12 +130,7 @@ impl<'a, S: Source> Participants<'a, S> {
         filter: Option<Expr>,
         during: &'static str,
     ) -> Result<Page<ParticipantWithUser>> {
-        let mut rows = scope::find_undeletable::<room_participant::Entity>()
-            .filter(room_participant::Column::RoomId.eq(room))
-            .join(JoinType::InnerJoin, room_participant::Relation::User.def())
-            .filter(user::Column::DeletedAt.is_null())
-            .column_as(user::Column::Username, PERSON_USERNAME)
-            .column_as(user::Column::DisplayName, PERSON_DISPLAY_NAME);
+        let mut rows = with_users(room);
         if let Some(filter) = filter {
             rows = rows.filter(filter);
         }
@@ -107,6 +142,16 @@ impl<'a, S: Source> Participants<'a, S> {
             .map_err(|error| self.source.failed(&error, during))?;
         Ok(page.page(rows, |row| (row.participant.joined_at, row.participant.id.as_uuid())))
     }
+}
+
+/// Stays in a room with their users, those of deleted users left out.
+fn with_users(room: RoomId) -> sea_orm::Select<room_participant::Entity> {
+    scope::find_undeletable::<room_participant::Entity>()
+        .filter(room_participant::Column::RoomId.eq(room))
+        .join(JoinType::InnerJoin, room_participant::Relation::User.def())
+        .filter(user::Column::DeletedAt.is_null())
+        .column_as(user::Column::Username, Person::USERNAME)
+        .column_as(user::Column::DisplayName, Person::DISPLAY_NAME)
 }
 
 impl<S: Sink> Participants<'_, S> {
@@ -124,13 +169,14 @@ impl<S: Sink> Participants<'_, S> {
         self.source.perform(Join { room, user, role }).await
     }
 
-    /// Ends the stay of `user`, with its duration. Appends USER_LEFT. Takes the room's lock; one statement on PostgreSQL.
+    /// Ends the stay of `user`, with its duration; the last one out may end the meeting, see [`WhenEmpty`]. Appends USER_LEFT. Takes the room's lock; one statement on PostgreSQL.
     /// For oneself, or by the platform for anybody (a connection that was lost).
     ///
     /// # Errors
     /// [`Error::NotFound`] for the room; [`Rejected::NotPresent`]; [`Rejected::NotAllowed`].
     pub async fn leave(&self, room: RoomId, user: UserId) -> Result<room_participant::Model> {
-        self.source.perform(Leave { room, user }).await
+        let when_empty = self.source.store().when_empty();
+        self.source.perform(Leave { room, user, when_empty }).await
     }
 
     /// Ends the stay of `user` against their will; they may come back. `reason` has at most 500 characters. Appends
@@ -146,7 +192,13 @@ impl<S: Sink> Participants<'_, S> {
             let operation = Asked::Kick;
             return Err(Rejected::Protected { operation, user }.into());
         }
-        self.source.perform(Kick { room, user, reason }).await
+        let kick = Kick {
+            room,
+            user,
+            reason,
+            when_empty: self.source.store().when_empty(),
+        };
+        self.source.perform(kick).await
     }
 }
 
@@ -184,8 +236,9 @@ impl Operation for Join {
             let status = room.status;
             return Ok(Some(Rejected::RoomStatus { room: id, status }.into()));
         }
-        if let Some(refusal) = standing_row(db, id, user).await?.map(|row| already(&row)) {
-            return Ok(Some(refusal));
+        if let Some(row) = standing_row(db, id, user).await? {
+            // A ban that has run out is lifted when the plan runs again.
+            return Ok((!has_run_out(&row, at)).then(|| already(&row)));
         }
         if role == ParticipantRole::Host && room.owner_id != user {
             return Ok(Some(Rejected::HostSeat { room: id }.into()));
@@ -205,6 +258,7 @@ impl Operation for Join {
 struct Leave {
     room: RoomId,
     user: UserId,
+    when_empty: WhenEmpty,
 }
 
 impl Operation for Leave {
@@ -223,8 +277,16 @@ impl Operation for Leave {
         room_participant::Model::from_query_result(row, "")
     }
 
+    fn in_transaction(&self) -> bool {
+        self.when_empty == WhenEmpty::EndRoom
+    }
+
+    fn then(&self, _: &room_participant::Model, at: &Moment<'_>) -> Option<Plan> {
+        self.when_empty.plan(at, self.room)
+    }
+
     async fn refusal(&self, db: &DatabaseExecutor<'_>, _: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        let Self { room, user } = *self;
+        let Self { room, user, .. } = *self;
         if rooms::find(db, room).await?.is_none() {
             return Ok(Some(Error::NotFound(Subject::Room(room))));
         }
@@ -237,6 +299,7 @@ struct Kick {
     room: RoomId,
     user: UserId,
     reason: Option<String>,
+    when_empty: WhenEmpty,
 }
 
 impl Operation for Kick {
@@ -249,6 +312,14 @@ impl Operation for Kick {
 
     fn read(&self, row: &QueryResult) -> Result<room_participant::Model, DbErr> {
         room_participant::Model::from_query_result(row, "")
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.when_empty == WhenEmpty::EndRoom
+    }
+
+    fn then(&self, _: &room_participant::Model, at: &Moment<'_>) -> Option<Plan> {
+        self.when_empty.plan(at, self.room)
     }
 
     async fn refusal(&self, db: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
@@ -306,6 +377,10 @@ async fn standing_row(
         .filter(present.or(room_participant::Column::IsBanned.eq(true)))
         .one(db)
         .await
+}
+
+fn has_run_out(row: &room_participant::Model, at: &Moment<'_>) -> bool {
+    row.is_banned && row.ban_expires_at.is_some_and(|until| until <= at.now)
 }
 
 fn already(row: &room_participant::Model) -> Error {

@@ -1,5 +1,8 @@
 //! `rooms()`: meetings and their lives.
 
+mod lists;
+mod settings;
+
 use chrono::{DateTime, Utc};
 use entity::{RoomId, RoomStatus, UserId, room};
 use sea_orm::{ColumnTrait, DatabaseExecutor, DbErr, FromQueryResult, QueryFilter, QueryResult};
@@ -14,6 +17,10 @@ use crate::participants;
 use crate::scope::{self, Any, Deleted, Live, Visibility};
 use crate::unit::{Sink, Source};
 use crate::users;
+
+pub use lists::{RoomFilter, RoomOverview};
+pub(crate) use settings::CheckedChanges;
+pub use settings::RoomChanges;
 
 /// The most seats that a room can have.
 pub const MAX_CAPACITY: i32 = 10_000;
@@ -143,21 +150,6 @@ impl<S: Source, V: Visibility> Rooms<'_, S, V> {
     pub async fn require(&self, id: RoomId) -> Result<room::Model> {
         self.get(id).await?.ok_or(Error::NotFound(Subject::Room(id)))
     }
-
-    /// The room with this code, as people type it: white space, dashes and case do not matter.
-    ///
-    /// # Errors
-    /// None beyond the database's own; what could be no code at all is simply not found.
-    pub async fn find_by_code(&self, code: &str) -> Result<Option<room::Model>> {
-        let Some(code) = typed_code(code) else {
-            return Ok(None);
-        };
-        scope::find::<room::Entity, V>()
-            .filter(room::Column::RoomCode.eq(code))
-            .one(&self.source.executor())
-            .await
-            .map_err(|error| self.source.failed(&error, "rooms.find_by_code"))
-    }
 }
 
 /// None for what cannot be a code.
@@ -188,7 +180,8 @@ impl<S: Sink> Rooms<'_, S> {
     }
 
     /// Ends a meeting for good: LIVE to ENDED, with its duration. Every stay that is still open ends with it. Appends
-    /// ROOM_ENDED, which says how many those were. By the owner, the host or the platform. Takes the room's lock.
+    /// ROOM_ENDED, which says how many those were. By the owner, the host or the platform. Takes the room's lock; two statements
+    /// in one transaction.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Rejected::RoomStatus`] when it is not LIVE; [`Rejected::NotAllowed`].
@@ -279,28 +272,39 @@ async fn why_not(
     id: RoomId,
     status: RoomStatus,
 ) -> Result<Option<Error>, DbErr> {
+    Ok(match why_not_allowed(db, at, operation, id).await? {
+        Err(error) => Some(error),
+        Ok(room) => (room.status != status).then(|| {
+            Rejected::RoomStatus {
+                room: id,
+                status: room.status,
+            }
+            .into()
+        }),
+    })
+}
+
+/// The live room, if the actor may do that to it, or why not.
+pub(crate) async fn why_not_allowed(
+    db: &DatabaseExecutor<'_>,
+    at: &Moment<'_>,
+    operation: Asked,
+    id: RoomId,
+) -> Result<Result<room::Model>, DbErr> {
     let Some(room) = find(db, id).await? else {
-        return Ok(Some(Error::NotFound(Subject::Room(id))));
+        return Ok(Err(Error::NotFound(Subject::Room(id))));
     };
     let standing = participants::standing_in(db, at, &room).await?;
-    if !may(operation, standing, None) {
-        return Ok(Some(
-            Rejected::NotAllowed {
-                operation,
-                standing,
-                room: Some(id),
-                user: None,
-            }
-            .into(),
-        ));
+    if may(operation, standing, None) {
+        return Ok(Ok(room));
     }
-    Ok((room.status != status).then(|| {
-        Rejected::RoomStatus {
-            room: id,
-            status: room.status,
-        }
-        .into()
-    }))
+    let refusal = Rejected::NotAllowed {
+        operation,
+        standing,
+        room: Some(id),
+        user: None,
+    };
+    Ok(Err(refusal.into()))
 }
 
 /// A live room, to explain a refusal by.
