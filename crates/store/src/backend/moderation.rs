@@ -192,8 +192,10 @@ pub(crate) fn prepare_hand_over(at: &Moment<'_>, room: RoomId, to: UserId) -> Pl
             format!(
                 "SELECT id, CAST(role AS text) AS role FROM room_participants
                 WHERE room_id = (SELECT id FROM locked) AND user_id = :user AND left_at IS NULL AND role <> 'HOST'
-                    AND (SELECT {STANDING} FROM locked) IN ({})",
-                allowed_standings(Operation::HandOver)
+                    AND (SELECT {STANDING} FROM locked) IN ({}){}",
+                allowed_standings(Operation::HandOver),
+                // Reads the seat as it is now, not as it was before the wait for the room.
+                at.dialect.for_change()
             ),
         ))
 }

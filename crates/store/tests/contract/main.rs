@@ -18,6 +18,7 @@ mod wire;
 
 mod atomicity;
 mod audit;
+mod bans;
 mod cancellation;
 mod codes;
 mod column_types;
@@ -37,6 +38,8 @@ mod presence;
 mod races;
 mod refusals;
 mod retries;
+mod roles;
+mod room_settings;
 mod rooms;
 mod schema;
 mod secrets;
@@ -48,6 +51,7 @@ fn main() -> std::process::ExitCode {
     let cases = [
         atomicity::cases(),
         audit::cases(),
+        bans::cases(),
         cancellation::cases(),
         codes::cases(),
         column_types::cases(),
@@ -67,6 +71,8 @@ fn main() -> std::process::ExitCode {
         races::cases(),
         refusals::cases(),
         retries::cases(),
+        roles::cases(),
+        room_settings::cases(),
         rooms::cases(),
         schema::cases(),
         secrets::cases(),
