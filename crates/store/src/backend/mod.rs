@@ -119,7 +119,11 @@ impl Dialect {
             Self::Sqlite => {
                 let part = |from: u8, length: u8| format!("substr(hex({column}), {from}, {length})");
                 let parts = [part(1, 8), part(9, 4), part(13, 4), part(17, 4), part(21, 12)];
-                format!("lower({})", parts.join(" || '-' || "))
+                // hex(NULL) is an empty text.
+                format!(
+                    "CASE WHEN {column} IS NOT NULL THEN lower({}) END",
+                    parts.join(" || '-' || ")
+                )
             }
         }
     }

@@ -46,9 +46,14 @@ pub(crate) fn ban(
         .step(Step::guard(
             "bannable",
             &[("id", Kind::Uuid), ("owner_id", Kind::Uuid)],
-            "SELECT locked.id, locked.owner_id FROM locked, known WHERE locked.owner_id <> :user",
+            // All that may refuse a ban of somebody absent: past this, an expired ban is lifted for good.
+            format!(
+                "SELECT locked.id, locked.owner_id FROM locked, known
+                WHERE locked.owner_id <> :user AND {STANDING} IN ({})",
+                allowed_standings(Operation::Ban)
+            ),
         ))
-        .step(lift_expired_ban())
+        .step(lift_expired_ban("bannable"))
         .step(Step::lookup(
             "closed",
             &[("id", Kind::Uuid), ("room_id", Kind::Uuid)],
@@ -72,12 +77,10 @@ pub(crate) fn ban(
             format!(
                 "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, left_at, duration_seconds, is_kicked,
                     is_banned, banned_at, banned_by, ban_reason, ban_expires_at)
-                SELECT :stay, :user, locked.id, {role}, :now, :now, 0, FALSE, TRUE, :now, :actor, :reason, :expires_at
-                FROM locked, bannable
-                WHERE {STANDING} IN ({allowed}) AND NOT EXISTS (SELECT 1 FROM closed) AND (SELECT count(*) FROM lifted) >= 0
+                SELECT :stay, :user, bannable.id, {role}, :now, :now, 0, FALSE, TRUE, :now, :actor, :reason, :expires_at
+                FROM bannable WHERE NOT EXISTS (SELECT 1 FROM closed) AND (SELECT count(*) FROM lifted) >= 0
                 ON CONFLICT DO NOTHING RETURNING id",
                 role = at.dialect.as_enum("'PARTICIPANT'", "participant_role"),
-                allowed = allowed_standings(Operation::Ban),
             ),
         ))
         .step(Step::guard(

@@ -46,7 +46,7 @@ pub(crate) fn join(at: &Moment<'_>, room: RoomId, user: UserId, role: Participan
                 at.dialect.for_change()
             ),
         ))
-        .step(lift_expired_ban())
+        .step(lift_expired_ban("locked"))
         // The unique indexes see what others committed meanwhile, and say no without an error.
         .step(Step::guard(
             "seat",
@@ -96,15 +96,18 @@ pub(crate) fn join(at: &Moment<'_>, room: RoomId, user: UserId, role: Participan
     )
 }
 
-/// Lifts the ban of `:user` in the locked room if it has run out: step `lifted`. It writes before the last guard has yielded,
-/// which is fine for once: the ban is over whether or not there is a seat, and the step has an event of its own.
-pub(crate) fn lift_expired_ban() -> Step {
+/// Lifts the ban of `:user` if it has run out: step `lifted`, in the room whose id the guard `room` hands on. It may write
+/// although a unique index then refuses the plan's own row, which is fine for once: the ban is over either way, and the
+/// step has an event of its own.
+pub(crate) fn lift_expired_ban(room: &str) -> Step {
     Step::lookup(
         "lifted",
         &[("id", Kind::Uuid), ("room_id", Kind::Uuid)],
-        "UPDATE room_participants SET is_banned = FALSE
-        WHERE room_id = (SELECT id FROM locked) AND user_id = :user AND is_banned AND ban_expires_at <= :now
-        RETURNING id, room_id",
+        format!(
+            "UPDATE room_participants SET is_banned = FALSE
+            WHERE room_id = (SELECT id FROM {room}) AND user_id = :user AND is_banned AND ban_expires_at <= :now
+            RETURNING id, room_id"
+        ),
     )
 }
 

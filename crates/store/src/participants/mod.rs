@@ -236,9 +236,10 @@ impl Operation for Join {
             let status = room.status;
             return Ok(Some(Rejected::RoomStatus { room: id, status }.into()));
         }
-        if let Some(row) = standing_row(db, id, user).await? {
-            // A ban that has run out is lifted when the plan runs again.
-            return Ok((!has_run_out(&row, at)).then(|| already(&row)));
+        // A ban that has run out is no reason: the plan lifts it.
+        let standing = standing_row(db, id, user).await?.filter(|row| !has_run_out(row, at));
+        if let Some(row) = standing {
+            return Ok(Some(already(&row)));
         }
         if role == ParticipantRole::Host && room.owner_id != user {
             return Ok(Some(Rejected::HostSeat { room: id }.into()));

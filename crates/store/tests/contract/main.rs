@@ -30,6 +30,7 @@ mod input;
 mod lifecycle;
 mod migrations;
 mod migrations_at_once;
+mod model;
 mod moderation;
 mod names;
 mod paging;
@@ -63,6 +64,7 @@ fn main() -> std::process::ExitCode {
         lifecycle::cases(),
         migrations::cases(),
         migrations_at_once::cases(),
+        model::cases(),
         moderation::cases(),
         names::cases(),
         paging::cases(),

@@ -1,0 +1,137 @@
+//! One random operation, how the store is asked for it, and its answer in one word.
+
+use chrono::TimeDelta;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use store::entity::ParticipantRole;
+use store::{Error, Rejected, RoomChanges, Store};
+
+use super::actor;
+use super::world::World;
+
+/// What is done. Users and rooms are places in the world's lists.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    Join(usize, ParticipantRole),
+    Leave(usize),
+    Kick(usize),
+    /// With an expiry so many seconds ahead, or for good.
+    Ban(usize, Option<i64>),
+    Unban(usize),
+    Promote(usize),
+    Demote(usize),
+    HandOver(usize),
+    Start,
+    End,
+    Cancel,
+    Delete,
+    Restore,
+    Seats(i32),
+    Transfer(usize),
+}
+
+/// By whom (none is the platform), where, and what.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    pub who: Option<usize>,
+    pub room: usize,
+    pub what: What,
+}
+
+impl Step {
+    pub fn random(random: &mut StdRng, users: usize, rooms: usize) -> Self {
+        let user = random.random_range(0..users);
+        let role = match random.random_range(0..6) {
+            0 => ParticipantRole::Host,
+            1 => ParticipantRole::CoHost,
+            _ => ParticipantRole::Participant,
+        };
+        let what = match random.random_range(0..100) {
+            0..34 => What::Join(user, role),
+            34..48 => What::Leave(user),
+            48..56 => What::Kick(user),
+            56..64 => What::Ban(user, random.random_bool(0.7).then(|| random.random_range(1..60))),
+            64..69 => What::Unban(user),
+            69..75 => What::Promote(user),
+            75..79 => What::Demote(user),
+            79..86 => What::HandOver(user),
+            86..89 => What::Start,
+            89 => What::End,
+            90 => What::Cancel,
+            91..93 => What::Delete,
+            93..95 => What::Restore,
+            95..98 => What::Seats(random.random_range(1..=4)),
+            _ => What::Transfer(user),
+        };
+        // Mostly by somebody who may: themself, or the platform.
+        let who = match (what, random.random_range(0..4)) {
+            (What::Join(user, _) | What::Leave(user), 0..3) => Some(user),
+            (_, 0) => None,
+            _ => Some(random.random_range(0..users)),
+        };
+        Self {
+            who,
+            room: random.random_range(0..rooms),
+            what,
+        }
+    }
+
+    pub async fn perform(self, store: &Store, world: &World) -> &'static str {
+        let acting = store.acting(&actor(world, self.who));
+        let (rooms, participants) = (acting.rooms(), acting.participants());
+        let room = world.rooms[self.room].id;
+        let user = |index: usize| world.users[index];
+        let done = match self.what {
+            What::Join(who, role) => participants.join(room, user(who), role).await.map(drop),
+            What::Leave(who) => participants.leave(room, user(who)).await.map(drop),
+            What::Kick(who) => participants.kick(room, user(who), None).await.map(drop),
+            What::Ban(who, seconds) => {
+                let until = seconds.map(|seconds| world.now() + TimeDelta::seconds(seconds));
+                participants.ban(room, user(who), None, until).await.map(drop)
+            }
+            What::Unban(who) => participants.unban(room, user(who)).await.map(drop),
+            What::Promote(who) => participants.promote(room, user(who)).await.map(drop),
+            What::Demote(who) => participants.demote(room, user(who)).await.map(drop),
+            What::HandOver(who) => participants.hand_over_host(room, user(who)).await.map(drop),
+            What::Start => rooms.start(room).await.map(drop),
+            What::End => rooms.end(room).await.map(drop),
+            What::Cancel => rooms.cancel(room).await.map(drop),
+            What::Delete => rooms.delete(room).await.map(drop),
+            What::Restore => acting.rooms().deleted().restore(room).await.map(drop),
+            What::Seats(seats) => {
+                let changes = RoomChanges {
+                    max_participants: Some(seats),
+                    ..RoomChanges::default()
+                };
+                rooms.update(room, changes).await.map(drop)
+            }
+            What::Transfer(who) => rooms.transfer(room, user(who)).await.map(drop),
+        };
+        word(&done)
+    }
+}
+
+fn word(done: &Result<(), Error>) -> &'static str {
+    let Err(error) = done else {
+        return "done";
+    };
+    match error {
+        Error::NotFound(_) => "not found",
+        Error::Rejected(rejected) => match rejected {
+            Rejected::RoomStatus { .. } => "room status",
+            Rejected::RoomFull { .. } => "room full",
+            Rejected::AlreadyPresent { .. } => "already present",
+            Rejected::Banned { .. } => "banned",
+            Rejected::NotPresent { .. } => "not present",
+            Rejected::HostSeat { .. } => "host seat",
+            Rejected::NotAllowed { .. } => "not allowed",
+            Rejected::Protected { .. } => "protected",
+            Rejected::AlreadyRole { .. } => "already role",
+            Rejected::AlreadyOwner { .. } => "already owner",
+            Rejected::NotBanned { .. } => "not banned",
+            Rejected::CapacityInUse { .. } => "capacity in use",
+            other => Box::leak(format!("unexpected {other:?}").into_boxed_str()),
+        },
+        other => Box::leak(format!("unexpected {other:?}").into_boxed_str()),
+    }
+}

@@ -1,0 +1,343 @@
+//! The model: users, rooms, seats and bans in plain maps, and the rules as the documentation has them.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use store::authority::{Operation, Standing, may};
+use store::clock::{Clock, SystemClock};
+use store::entity::ParticipantRole::{self, CoHost, Host, Participant};
+use store::entity::RoomStatus::{self, Cancelled, Created, Ended, Live};
+use store::entity::{RoomId, UserId};
+use store::{Order, PageRequest, Store};
+
+use super::operations::{Step, What};
+use crate::harness::TestDb;
+
+pub struct World {
+    pub users: Vec<UserId>,
+    pub rooms: Vec<Room>,
+    /// The time of the step that was last expected, where steps are.
+    at: Option<DateTime<Utc>>,
+}
+
+pub struct Room {
+    pub id: RoomId,
+    owner: usize,
+    status: RoomStatus,
+    deleted: bool,
+    seats: i32,
+    present: BTreeMap<usize, ParticipantRole>,
+    bans: BTreeMap<usize, Option<DateTime<Utc>>>,
+    joins: i32,
+    peak: i32,
+    events: usize,
+}
+
+impl World {
+    /// Users, and rooms of three seats, in the store and in the model.
+    pub async fn new(db: &TestDb, name: &str, users: usize, rooms: usize) -> Self {
+        let users = db.users(name, users).await;
+        let mut made = Vec::new();
+        for owner in 0..rooms {
+            let room = db.room(&users[owner], 3).await;
+            made.push(Room {
+                id: room.id,
+                owner,
+                status: Created,
+                deleted: false,
+                seats: 3,
+                present: BTreeMap::new(),
+                bans: BTreeMap::new(),
+                joins: 0,
+                peak: 0,
+                events: 1,
+            });
+        }
+        Self {
+            users: users.into_iter().map(|user| user.id).collect(),
+            rooms: made,
+            at: None,
+        }
+    }
+
+    /// The present, by the clock that the case moves or by the machine's.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.at.unwrap_or_else(|| SystemClock.now())
+    }
+
+    /// What the store must answer, and what must have changed after it.
+    pub fn expect(&mut self, step: Step, now: DateTime<Utc>) -> &'static str {
+        self.at = Some(now);
+        let room = &mut self.rooms[step.room];
+        let answer = room.apply(step.who, step.what, now);
+        match answer {
+            Ok(events) => {
+                room.events += events;
+                "done"
+            }
+            Err(refusal) => {
+                room.events += usize::from(refusal == "not allowed");
+                refusal
+            }
+        }
+    }
+
+    /// The store holds what the model holds.
+    pub async fn compare(&self, store: &Store, seed: u64) {
+        for room in &self.rooms {
+            let row = store.rooms().any().require(room.id).await.unwrap();
+            let held = (row.status, row.deleted_at.is_some(), row.max_participants, row.owner_id);
+            let expected = (room.status, room.deleted, room.seats, self.users[room.owner]);
+            assert_eq!(held, expected, "MODEL_SEED={seed}");
+            let counters = (row.active_participants, row.total_joins, row.peak_participants);
+            assert_eq!(counters, (room.active(), room.joins, room.peak), "MODEL_SEED={seed}");
+            let page = PageRequest::first(100, Order::OldestFirst).unwrap();
+            let present = store.participants().list_present(room.id, &page).await.unwrap();
+            let held: BTreeMap<UserId, ParticipantRole> = present
+                .items
+                .into_iter()
+                .map(|item| (item.participant.user_id, item.participant.role))
+                .collect();
+            let expected = room
+                .present
+                .iter()
+                .map(|(user, role)| (self.users[*user], *role))
+                .collect();
+            assert_eq!(held, expected, "MODEL_SEED={seed}");
+            let mut events = 0;
+            let mut request = PageRequest::first(500, Order::NewestFirst).unwrap();
+            loop {
+                let page = store.audit().trail_of_room(room.id, &request).await.unwrap();
+                events += page.items.len();
+                let Some(cursor) = page.next else { break };
+                request = PageRequest::first(500, Order::NewestFirst).unwrap().after(cursor);
+            }
+            assert_eq!(events, room.events, "MODEL_SEED={seed}");
+        }
+    }
+}
+
+type Answer = Result<usize, &'static str>;
+
+impl Room {
+    fn active(&self) -> i32 {
+        i32::try_from(self.present.len()).unwrap()
+    }
+
+    fn standing(&self, who: Option<usize>) -> Standing {
+        match who {
+            None => Standing::System,
+            Some(user) if user == self.owner => Standing::Owner,
+            Some(user) => self
+                .present
+                .get(&user)
+                .map_or(Standing::Outsider, |role| (*role).into()),
+        }
+    }
+
+    fn ban_stands(&self, user: usize, now: DateTime<Utc>) -> bool {
+        self.bans
+            .get(&user)
+            .is_some_and(|until| until.is_none_or(|until| until > now))
+    }
+
+    fn allowed(&self, operation: Operation, who: Option<usize>) -> Result<(), &'static str> {
+        if self.deleted {
+            return Err("not found");
+        }
+        may(operation, self.standing(who), None)
+            .then_some(())
+            .ok_or("not allowed")
+    }
+
+    /// Changes the model and says how many events that makes, or why not.
+    fn apply(&mut self, who: Option<usize>, what: What, now: DateTime<Utc>) -> Answer {
+        match what {
+            What::Join(user, role) => self.join(who, user, role, now),
+            What::Leave(user) => self.leave(who, user),
+            What::Kick(user) => self.kick(who, user),
+            What::Ban(user, seconds) => self.ban(who, user, seconds.map(|s| now + TimeDelta::seconds(s)), now),
+            What::Unban(user) => {
+                self.allowed(Operation::Unban, who)?;
+                self.bans.remove(&user).map(|_| 1).ok_or("not banned")
+            }
+            What::Promote(user) => self.change_role(who, user, CoHost),
+            What::Demote(user) => self.change_role(who, user, Participant),
+            What::HandOver(user) => self.hand_over(who, user),
+            What::Start => self.change_status(Operation::StartRoom, who, Created, Live),
+            What::Cancel => self.change_status(Operation::ManageRoom, who, Created, Cancelled),
+            What::End => {
+                let done = self.change_status(Operation::EndRoom, who, Live, Ended)?;
+                self.present.clear();
+                Ok(done)
+            }
+            What::Delete => {
+                self.allowed(Operation::ManageRoom, who)?;
+                if self.status == Live {
+                    return Err("room status");
+                }
+                self.deleted = true;
+                Ok(1)
+            }
+            What::Restore => {
+                if !self.deleted {
+                    return Err("not found");
+                }
+                if who.is_some_and(|user| user != self.owner) {
+                    return Err("not allowed");
+                }
+                self.deleted = false;
+                Ok(1)
+            }
+            What::Seats(seats) => {
+                self.allowed(Operation::ManageRoom, who)?;
+                if !matches!(self.status, Created | Live) {
+                    return Err("room status");
+                }
+                if seats < self.active() {
+                    return Err("capacity in use");
+                }
+                self.seats = seats;
+                Ok(1)
+            }
+            What::Transfer(user) => {
+                self.allowed(Operation::TransferRoom, who)?;
+                if user == self.owner {
+                    return Err("already owner");
+                }
+                self.owner = user;
+                Ok(1)
+            }
+        }
+    }
+
+    fn join(&mut self, who: Option<usize>, user: usize, role: ParticipantRole, now: DateTime<Utc>) -> Answer {
+        if who.is_some_and(|actor| actor != user) {
+            return Err("not allowed");
+        }
+        if self.deleted {
+            return Err("not found");
+        }
+        if !matches!(self.status, Created | Live) {
+            return Err("room status");
+        }
+        if self.present.contains_key(&user) {
+            return Err("already present");
+        }
+        if self.ban_stands(user, now) {
+            return Err("banned");
+        }
+        if role == Host && user != self.owner {
+            return Err("host seat");
+        }
+        if self.active() >= self.seats {
+            return Err("room full");
+        }
+        let lifted = usize::from(self.bans.remove(&user).is_some());
+        let started = usize::from(self.status == Created);
+        self.status = Live;
+        let has_host = self.present.values().any(|role| *role == Host);
+        let role = match (user == self.owner, has_host) {
+            (true, false) => Host,
+            (true, true) => CoHost,
+            (false, _) => role,
+        };
+        self.present.insert(user, role);
+        self.joins += 1;
+        self.peak = self.peak.max(self.active());
+        Ok(1 + lifted + started)
+    }
+
+    fn leave(&mut self, who: Option<usize>, user: usize) -> Answer {
+        if who.is_some_and(|actor| actor != user) {
+            return Err("not allowed");
+        }
+        if self.deleted {
+            return Err("not found");
+        }
+        self.present.remove(&user).map(|_| 1).ok_or("not present")
+    }
+
+    fn kick(&mut self, who: Option<usize>, user: usize) -> Answer {
+        if who == Some(user) {
+            return Err("protected");
+        }
+        if self.deleted {
+            return Err("not found");
+        }
+        let standing = self.standing(who);
+        if !may(Operation::Kick, standing, Some(Participant)) {
+            return Err("not allowed");
+        }
+        let role = *self.present.get(&user).ok_or("not present")?;
+        if role == Host || user == self.owner {
+            return Err("protected");
+        }
+        if !may(Operation::Kick, standing, Some(role)) {
+            return Err("not allowed");
+        }
+        self.present.remove(&user);
+        Ok(1)
+    }
+
+    fn ban(&mut self, who: Option<usize>, user: usize, until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Answer {
+        if who == Some(user) {
+            return Err("protected");
+        }
+        if self.deleted {
+            return Err("not found");
+        }
+        let standing = self.standing(who);
+        if !may(Operation::Ban, standing, None) {
+            return Err("not allowed");
+        }
+        if user == self.owner {
+            return Err("protected");
+        }
+        if self.ban_stands(user, now) {
+            return Err("banned");
+        }
+        match self.present.get(&user) {
+            Some(Host) => return Err("protected"),
+            Some(role) if !may(Operation::Ban, standing, Some(*role)) => return Err("not allowed"),
+            _ => {}
+        }
+        self.present.remove(&user);
+        let lifted = usize::from(self.bans.insert(user, until).is_some());
+        Ok(1 + lifted)
+    }
+
+    fn change_role(&mut self, who: Option<usize>, user: usize, to: ParticipantRole) -> Answer {
+        self.allowed(Operation::ChangeRole, who)?;
+        let role = self.present.get_mut(&user).ok_or("not present")?;
+        match *role {
+            Host => Err("protected"),
+            same if same == to => Err("already role"),
+            _ => {
+                *role = to;
+                Ok(1)
+            }
+        }
+    }
+
+    fn hand_over(&mut self, who: Option<usize>, user: usize) -> Answer {
+        self.allowed(Operation::HandOver, who)?;
+        if *self.present.get(&user).ok_or("not present")? == Host {
+            return Err("already role");
+        }
+        for role in self.present.values_mut().filter(|role| **role == Host) {
+            *role = CoHost;
+        }
+        self.present.insert(user, Host);
+        Ok(1)
+    }
+
+    fn change_status(&mut self, operation: Operation, who: Option<usize>, from: RoomStatus, to: RoomStatus) -> Answer {
+        self.allowed(operation, who)?;
+        if self.status != from {
+            return Err("room status");
+        }
+        self.status = to;
+        Ok(1)
+    }
+}
