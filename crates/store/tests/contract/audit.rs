@@ -65,7 +65,9 @@ fn observations(target: UserId) -> Vec<(&'static str, Observation)> {
         (
             "UNAUTHORIZED_ACCESS_ATTEMPT",
             Observation::UnauthorizedAccessAttempt {
+                target: None,
                 attempted: "null".to_owned(),
+                standing: None,
             },
         ),
         (

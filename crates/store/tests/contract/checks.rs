@@ -9,7 +9,7 @@ use sea_orm::DbBackend;
 use store::audit::{AuditEntry, AuditEvent};
 use store::entity::{RoomId, RoomStatus, UserId};
 use store::participants::ParticipantWithUser;
-use store::{Change, Error, Order, PageRequest};
+use store::{Change, Error, Order, PageRequest, Rejected};
 
 use crate::harness::{Raw, TestDb};
 
@@ -147,7 +147,8 @@ impl Raw {
         }
     }
 
-    /// Fails unless the call is refused for this very reason and leaves every table as it was.
+    /// Fails unless the call is refused for this very reason and leaves every table as it was. What is refused for want of
+    /// authority is told to the trail, once, and does nothing else.
     pub async fn assert_refused<T: Debug>(
         &self,
         call: impl Future<Output = Result<T, Error>>,
@@ -156,10 +157,18 @@ impl Raw {
     ) {
         let before = self.snapshot().await;
         let outcome = call.await;
+        let reason = reason.into();
+        let noted = matches!(reason, Error::Rejected(Rejected::NotAllowed { .. }));
         // Errors have no equality of their own; their Debug has every field.
-        let refused: Result<T, Error> = Err(reason.into());
+        let refused: Result<T, Error> = Err(reason);
         assert_eq!(format!("{outcome:?}"), format!("{refused:?}"), "{what:?}");
-        assert_eq!(self.snapshot().await, before, "{what:?}");
+        let mut after = self.snapshot().await;
+        if noted {
+            let new = after.iter().position(|row| !before.contains(row));
+            let row = after.remove(new.expect("the trail is told"));
+            assert!(row.starts_with("audit_logs: ") && row.contains("UNAUTHORIZED_ACCESS_ATTEMPT"), "{row}");
+        }
+        assert_eq!(after, before, "{what:?}");
     }
 
     /// Fails if any rule of stays and rooms is broken.

@@ -356,7 +356,11 @@ async fn texts_of_the_trail_with_a_nul_are_no_error_of_the_database(db: TestDb) 
     let nul = || "a\u{0}b".to_owned();
     for observation in [
         Observation::SuspiciousActivity { description: nul() },
-        Observation::UnauthorizedAccessAttempt { attempted: nul() },
+        Observation::UnauthorizedAccessAttempt {
+            target: None,
+            attempted: nul(),
+            standing: None,
+        },
         Observation::ProducerClosed { producer_id: nul() },
     ] {
         let appended = db.platform().audit().append(None, observation.clone()).await;

@@ -132,11 +132,12 @@ async fn racing_ends_have_one_winner(db: TestDb) {
     raw.assert_invariants().await;
 }
 
-fn not_allowed(operation: Operation, standing: Standing) -> Rejected {
+fn not_allowed(room: RoomId, operation: Operation, standing: Standing) -> Rejected {
     Rejected::NotAllowed {
         operation,
         standing,
-        target: None,
+        room: Some(room),
+        user: None,
     }
 }
 
@@ -148,7 +149,7 @@ async fn who_may_start_a_room(db: TestDb) {
         for actor in [Actor::user(ben.id), Actor::anonymous()] {
             let acting = db.store.acting(&actor);
             let repository = acting.rooms();
-            let refusal = not_allowed(Operation::StartRoom, Standing::Outsider);
+            let refusal = not_allowed(room, Operation::StartRoom, Standing::Outsider);
             raw.assert_refused(repository.start(room), refusal, &actor).await;
         }
     }
@@ -207,7 +208,7 @@ async fn who_may_end_a_room(db: TestDb) {
         let repository = acting.rooms();
         match refused {
             Some(standing) => {
-                let refusal = not_allowed(Operation::EndRoom, standing);
+                let refusal = not_allowed(room, Operation::EndRoom, standing);
                 raw.assert_refused(repository.end(room.id), refusal, name).await;
             }
             None => assert_eq!(repository.end(room.id).await.unwrap().status, Ended, "{name}"),

@@ -158,7 +158,8 @@ async fn nobody_joins_or_leaves_for_somebody_else(db: TestDb) {
     let not_allowed = |operation| Rejected::NotAllowed {
         operation,
         standing: Standing::Outsider,
-        target: None,
+        room: Some(room.id),
+        user: Some(guest.id),
     };
     // The host, a co-host, a participant and somebody from outside; what they are in the room does not matter.
     for seated in [false, true] {

@@ -99,7 +99,8 @@ async fn rooms_are_made_for_oneself_or_by_the_platform(db: TestDb) {
         let refusal = Rejected::NotAllowed {
             operation: Operation::CreateRoom,
             standing: Standing::Outsider,
-            target: None,
+            room: None,
+            user: Some(ada.id),
         };
         let acting = db.store.acting(&actor);
         let repository = acting.rooms();
@@ -168,6 +169,7 @@ async fn deleted_rooms_are_seen_by_who_asks_for_them(db: TestDb) {
                 other => panic!("{other:?}"),
             }
         }
+        let by_code = by_code.map(|found| found.map(|found| found.room));
         for found in [by_id, by_code] {
             assert_eq!(found.each_ref().map(Option::is_some), seen);
             assert!(
