@@ -126,6 +126,8 @@ impl Standing {
 
 /// The table. `target` is the role of the present user that it is done to; none where that user is absent, or where there is none.
 ///
+/// Towards a recording, its own owner counts as the room's owner does.
+///
 /// Hosts, owners and the actor themself are protected from a kick or a ban beyond this, whoever asks.
 ///
 /// | operation | system | themself | owner | host | co-host | others |
@@ -135,7 +137,7 @@ impl Standing {
 /// | end a room, hand the host role over, change a role, record, lift a ban | yes | | yes | yes | | |
 /// | kick or ban a PARTICIPANT, ban somebody absent | yes | | yes | yes | yes | |
 /// | kick or ban a CO_HOST | yes | | yes | yes | | |
-/// | change a recording (its owner counts as its room's owner) | yes | | yes | | | |
+/// | change a recording | yes | | yes | | | |
 /// | process a recording, record a login | yes | | | | | |
 pub fn may(operation: Operation, standing: Standing, target: Option<ParticipantRole>) -> bool {
     use Operation as Op;

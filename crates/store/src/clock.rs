@@ -59,7 +59,8 @@ impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
 
 /// Where a store gets its keys and room codes.
 pub trait Ids: Send + Sync + 'static {
-    /// A UUIDv7 of the time `at`; of two calls on one source with the same `at`, the later gives the greater.
+    /// A UUIDv7 of the time `at`; of two calls on one source with the same `at`, the later gives the greater, in the first 96
+    /// bits already: where one statement appends an event for each of many rows, it counts them in the last 32.
     fn uuid(&self, at: DateTime<Utc>) -> Uuid;
 
     /// A candidate for a room's code, [`ROOM_CODE_LENGTH`] characters of [`ROOM_CODE_ALPHABET`]. It need not be free: the
@@ -104,4 +105,16 @@ pub(crate) fn to_microseconds(at: DateTime<Utc>) -> DateTime<Utc> {
 /// A number from 0 to below `bound`, to spread retries.
 pub(crate) fn jitter(bound: u64) -> u64 {
     rand::rng().random_range(0..bound.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_one_instant_differ_before_their_last_32_bits() {
+        let (ids, at) = (RandomIds::default(), SystemClock.now());
+        let keys: Vec<u128> = (0..10_000).map(|_| ids.uuid(at).as_u128() >> 32).collect();
+        assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
+    }
 }

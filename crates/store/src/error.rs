@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use entity::{AuthProviderType, ParticipantId, ParticipantRole, RecordingId, RoomId, RoomStatus, UserId};
+use entity::{
+    AuthProviderType, ParticipantId, ParticipantRole, RecordingId, RecordingStatus, RoomId, RoomStatus, UserId,
+};
 
 use crate::authority::{Operation, Standing};
 
@@ -198,6 +200,9 @@ pub enum Conflict {
         /// How many were tried.
         tries: u32,
     },
+    /// Another recording, deleted ones included, has this storage key.
+    #[error("this storage key is taken")]
+    StorageKeyTaken,
     /// The user came to this room at this very microsecond before. Seen only where the clock stands still.
     #[error("user {user} joined room {room} at this very instant before")]
     SameInstant {
@@ -305,6 +310,36 @@ pub enum Rejected {
     HostSeat {
         /// Which.
         room: RoomId,
+    },
+    /// The room may not be recorded.
+    #[error("room {room} is not to be recorded")]
+    NotRecordable {
+        /// Which.
+        room: RoomId,
+    },
+    /// The recording's status does not allow it.
+    #[error("recording {recording} is {status:?}")]
+    RecordingStatus {
+        /// Which.
+        recording: RecordingId,
+        /// Its status.
+        status: RecordingStatus,
+    },
+    /// It was tried again as often as the store's settings allow.
+    #[error("recording {recording} failed and was tried again {retries} times, which is the limit")]
+    RetriesExhausted {
+        /// Which.
+        recording: RecordingId,
+        /// How often it was tried again.
+        retries: i32,
+    },
+    /// Its time has come: the next sweep would delete it again, or one has handed out its file to be purged.
+    #[error("recording {recording} expired at {expires_at}")]
+    RecordingExpired {
+        /// Which.
+        recording: RecordingId,
+        /// When.
+        expires_at: DateTime<Utc>,
     },
     /// The actor may not do this. UNAUTHORIZED_ACCESS_ATTEMPT was appended to the trail.
     #[error("{operation} is not allowed to {standing}")]

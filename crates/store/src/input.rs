@@ -46,6 +46,22 @@ pub(crate) fn optional_text(field: &'static str, text: Option<&str>, max: usize)
     Ok(Some(text.to_owned()))
 }
 
+/// Text of several lines that must be there.
+pub(crate) fn text(field: &'static str, text: &str, max: usize) -> Checked<String> {
+    optional_text(field, Some(text), max)?.map_or_else(|| broken(field, Rule::NotEmpty), Ok)
+}
+
+/// An id or a key of somebody else's making: kept as it is, to the last character.
+pub(crate) fn opaque(field: &'static str, text: &str, max: usize) -> Checked<()> {
+    if text.is_empty() {
+        return broken(field, Rule::NotEmpty);
+    }
+    if text.chars().any(char::is_control) {
+        return broken(field, Rule::NoControlCharacters);
+    }
+    within(field, text, max)
+}
+
 /// A name to sign in with. White space would be invisible in it, and `@` would let one user's name be another's e-mail
 /// address, so neither may be in it.
 pub(crate) fn username(text: &str) -> Checked<String> {
@@ -88,6 +104,18 @@ pub(crate) fn number(field: &'static str, value: i32, at_least: i32, at_most: i3
         return broken(field, Rule::AtMost(at_most.into()));
     }
     Ok(value)
+}
+
+/// A number that may be absent and has no upper limit but its type's.
+pub(crate) fn optional_at_least<N: Copy + Into<i64>>(
+    field: &'static str,
+    value: Option<N>,
+    least: i64,
+) -> Checked<Option<N>> {
+    match value {
+        Some(value) if value.into() < least => broken(field, Rule::AtLeast(least)),
+        _ => Ok(value),
+    }
 }
 
 /// A planned time: an end only with a start, and after it.

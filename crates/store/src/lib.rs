@@ -61,7 +61,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`users`], [`rooms`], [`participants`], [`statistics`], [`audit`] | one repository each, named after its accessor |
+//! | [`users`], [`rooms`], [`participants`], [`recordings`], [`statistics`], [`audit`] | one repository each, named after its accessor |
 //! | [`mod@unit`] | [`Acting`], [`Unit`], and what reads and writes go through |
 //! | [`actor`], [`authority`] | who acts; the table of who may do what |
 //! | [`scope`] | live, deleted or any rows: where every find starts |
@@ -85,7 +85,7 @@
 //! 1. *The event.* Add `RoomRenamed { .. }` to [`Change`], with its details, and to `one_of_each` in its tests. If no action of
 //!    the base schema names it, an additive migration adds the value first.
 //! 2. *The statement.* In `backend/rooms.rs` write `pub(crate) fn rename(at: &Moment, …) -> Plan`: guards first, in the lock
-//!    order of docs/INVARIANTS.md (users, rooms, participants), then the change, then `.audit(..)` from its row. Read the rules
+//!    order of docs/INVARIANTS.md (users, rooms, participants, recordings), then the change, then `.audit(..)` from its row. Read the rules
 //!    at the top of `backend/plan.rs` once; the builders `lock_room`, `find_standing` and `active_user` are there to be used.
 //! 3. *The operation.* In `rooms.rs` make `struct Rename { .. }` and implement `Operation` for it: `plan` calls the statement,
 //!    `read` takes the row, `refusal` finds out why nothing happened and returns none if there is no reason any more. A new
@@ -107,6 +107,7 @@ mod input;
 mod operation;
 pub mod page;
 pub mod participants;
+pub mod recordings;
 pub mod rooms;
 pub mod scope;
 pub mod statistics;
@@ -125,6 +126,7 @@ pub use connect::ConnectSettings;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 pub use page::{Cursor, Order, Page, PageRequest};
 pub use participants::WhenEmpty;
+pub use recordings::{NewRecording, RecordingMeasures, SweptRecording};
 pub use rooms::{NewRoom, RoomChanges, RoomFilter};
 pub use store::{Durability, REQUIRED_MIGRATION, RetryPolicy, Store, StoreSettings};
 pub use unit::{Acting, Unit};
@@ -151,6 +153,11 @@ macro_rules! repositories_of {
             /// Sums.
             pub fn statistics(&self) -> statistics::Statistics<'_, Self> {
                 statistics::Statistics::new(self)
+            }
+
+            /// What was recorded.
+            pub fn recordings(&self) -> recordings::Recordings<'_, Self> {
+                recordings::Recordings::new(self)
             }
 
             /// What happened.

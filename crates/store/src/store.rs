@@ -61,6 +61,8 @@ pub struct StoreSettings {
     pub retry: RetryPolicy,
     /// What becomes of a meeting that everybody has left.
     pub when_empty: WhenEmpty,
+    /// How often a failed recording may be processed again.
+    pub max_recording_retries: u16,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Keys and room codes.
@@ -74,6 +76,7 @@ impl Default for StoreSettings {
             durability: Durability::default(),
             retry: RetryPolicy::default(),
             when_empty: WhenEmpty::default(),
+            max_recording_retries: 3,
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds::default()),
         }
@@ -226,6 +229,10 @@ impl Store {
 
     pub(crate) fn when_empty(&self) -> WhenEmpty {
         self.inner.settings.when_empty
+    }
+
+    pub(crate) fn max_recording_retries(&self) -> i32 {
+        self.inner.settings.max_recording_retries.into()
     }
 
     pub(crate) fn ids(&self) -> &dyn Ids {

@@ -56,6 +56,14 @@ const BROUGHT: [Names; 2] = [
     },
 ];
 
+/// An event of which there is one for each row.
+const EACH: Names = Names {
+    id: "each_id",
+    action: "each_action",
+    target: "each_target",
+    details: "each_details",
+};
+
 impl Plan {
     /// Appends the operation's own event.
     pub(crate) fn audit(self, at: &Moment<'_>, entry: &Entry<'_>) -> Self {
@@ -73,6 +81,20 @@ impl Plan {
         self
     }
 
+    /// Appends an event for each row of the entry's `from`, however many there are, in the order of the column `by`. Their ids
+    /// are counted up from one that the application made, see [`crate::clock::Ids::uuid`].
+    pub(crate) fn audit_each(self, at: &Moment<'_>, by: &str, entry: &Entry<'_>) -> Self {
+        let number = format!("row_number() OVER (ORDER BY {by})");
+        let id = at.dialect.counted_id(":each_id", &number);
+        let columns = entry.event.to_columns();
+        let metadata = at.dialect.json_with(":each_details", entry.computed);
+        let insert = insert(&id, &EACH, entry.room, &metadata, &format!("FROM {}", entry.from));
+        // Where the plan has an event of its own too, the actor is bound twice, alike.
+        self.bind_actor(at)
+            .bind_event(at, &EACH, &columns)
+            .step(Step::effect(entry.name, insert))
+    }
+
     fn bind_actor(self, at: &Moment<'_>) -> Self {
         let address = at.actor.address().map(|address| ClientAddress(address).to_string());
         self.bind("audit_user", at.actor.user_id())
@@ -84,7 +106,8 @@ impl Plan {
     fn append_event(self, at: &Moment<'_>, names: &Names, entry: &Entry<'_>) -> Self {
         let columns = entry.event.to_columns();
         let metadata = at.dialect.json_with(&format!(":{}", names.details), entry.computed);
-        let insert = insert(names, entry.room, &metadata, &format!("FROM {}", entry.from));
+        let id = format!(":{}", names.id);
+        let insert = insert(&id, names, entry.room, &metadata, &format!("FROM {}", entry.from));
         self.bind_event(at, names, &columns)
             .step(Step::effect(entry.name, insert))
     }
@@ -120,11 +143,11 @@ fn action(action: AuditAction) -> Bind {
     Bind::text_as("audit_action", Some(action.to_value().value.into_owned()))
 }
 
-fn insert(names: &Names, room: &str, metadata: &str, from: &str) -> String {
-    let Names { id, action, target, .. } = names;
+fn insert(id: &str, names: &Names, room: &str, metadata: &str, from: &str) -> String {
+    let Names { action, target, .. } = names;
     format!(
         r#"INSERT INTO audit_logs (id, action, user_id, room_id, target_user_id, metadata, ip_address, user_agent, "timestamp")
-        SELECT :{id}, :{action}, :audit_user, {room}, :{target}, {metadata}, :audit_address, :audit_user_agent, :audit_at
+        SELECT {id}, :{action}, :audit_user, {room}, :{target}, {metadata}, :audit_address, :audit_user_agent, :audit_at
         {from}"#
     )
 }
@@ -142,7 +165,7 @@ pub(crate) fn append(at: &Moment<'_>, room: Option<RoomId>, event: &EventColumns
         .step(Step::guard(
             "audited",
             &[],
-            insert(&FIRST, ":room", ":audit_details", there),
+            insert(":audit_id", &FIRST, ":room", ":audit_details", there),
         ))
 }
 

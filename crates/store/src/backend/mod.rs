@@ -9,6 +9,7 @@ pub(crate) mod fault;
 pub(crate) mod moderation;
 pub(crate) mod participants;
 pub mod plan;
+pub(crate) mod recordings;
 pub(crate) mod room_settings;
 pub(crate) mod rooms;
 pub(crate) mod statistics;
@@ -58,6 +59,15 @@ impl Dialect {
     fn for_change(self) -> &'static str {
         match self {
             Self::Postgres => " FOR NO KEY UPDATE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// Ends a select that takes those of its rows for a change which nobody else has taken: whoever asks at the same time gets
+    /// others. SQLite has one writer at a time.
+    fn for_change_of_free(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR NO KEY UPDATE SKIP LOCKED",
             Self::Sqlite => "",
         }
     }
@@ -133,6 +143,28 @@ impl Dialect {
         match self {
             Self::Postgres => format!("({condition})"),
             Self::Sqlite => format!("json(CASE WHEN {condition} THEN 'true' ELSE 'false' END)"),
+        }
+    }
+
+    /// A UUID with its last 32 bits, 8 hexadecimal digits, replaced by a number.
+    fn counted_id(self, id: &str, number: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST(left(CAST({id} AS text), 28) || lpad(to_hex({number}), 8, '0') AS uuid)"),
+            Self::Sqlite => format!("unhex(substr(hex({id}), 1, 24) || printf('%08X', {number}))"),
+        }
+    }
+
+    /// A select of all rows of a step as the text of one JSON array of objects with these members; always one row.
+    fn json_rows(self, members: &[(&str, &str)], from: &str) -> String {
+        match self {
+            Self::Postgres => {
+                let object = self.json_with("CAST('{}' AS jsonb)", members);
+                format!("SELECT CAST(COALESCE(jsonb_agg({object}), '[]') AS text) AS told FROM {from}")
+            }
+            Self::Sqlite => {
+                let object = self.json_with("'{}'", members);
+                format!("SELECT json_group_array({object}) AS told FROM {from}")
+            }
         }
     }
 

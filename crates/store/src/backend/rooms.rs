@@ -5,6 +5,7 @@ use entity::{RoomId, room};
 use super::Dialect;
 use super::audit::Entry;
 use super::plan::{Kind, Plan, Step};
+use super::recordings::stop_running;
 use crate::audit::Change;
 use crate::authority::{Operation, Standing, may};
 use crate::operation::Moment;
@@ -95,7 +96,8 @@ pub(crate) fn end(at: &Moment<'_>, room: RoomId) -> Plan {
     ))
 }
 
-/// The second: closes every stay that is open, those included that began while the first waited for the lock.
+/// The second: closes every stay that is open, those included that began while the first waited for the lock, and stops
+/// what is being recorded.
 pub(crate) fn close_stays(at: &Moment<'_>, ended: &room::Model) -> Plan {
     let left_at = at.dialect.later(":now", "joined_at");
     let duration = at.dialect.seconds_between("joined_at", &left_at);
@@ -119,7 +121,7 @@ pub(crate) fn close_stays(at: &Moment<'_>, ended: &room::Model) -> Plan {
             &[("stays", Kind::Integer)],
             "SELECT CAST(count(*) AS integer) AS stays FROM closed",
         ));
-    plan.audit(
+    stop_running(at, plan).audit(
         at,
         &Entry {
             name: "audited",

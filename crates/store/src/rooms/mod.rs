@@ -179,9 +179,10 @@ impl<S: Sink> Rooms<'_, S> {
         self.source.perform(Start(id)).await
     }
 
-    /// Ends a meeting for good: LIVE to ENDED, with its duration. Every stay that is still open ends with it. Appends
-    /// ROOM_ENDED, which says how many those were. By the owner, the host or the platform. Takes the room's lock; two statements
-    /// in one transaction.
+    /// Ends a meeting for good: LIVE to ENDED, with its duration. Every stay that is still open ends with it, and every recording
+    /// that is still running. Appends ROOM_ENDED, which says how many stays those were, after a RECORDING_STOPPED for each
+    /// recording. By the owner, the host or the platform. Takes the room's lock; two
+    /// statements in one transaction.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Rejected::RoomStatus`] when it is not LIVE; [`Rejected::NotAllowed`].

@@ -166,7 +166,10 @@ impl Raw {
         if noted {
             let new = after.iter().position(|row| !before.contains(row));
             let row = after.remove(new.expect("the trail is told"));
-            assert!(row.starts_with("audit_logs: ") && row.contains("UNAUTHORIZED_ACCESS_ATTEMPT"), "{row}");
+            assert!(
+                row.starts_with("audit_logs: ") && row.contains("UNAUTHORIZED_ACCESS_ATTEMPT"),
+                "{row}"
+            );
         }
         assert_eq!(after, before, "{what:?}");
     }
