@@ -9,6 +9,7 @@ pub(crate) mod fault;
 pub(crate) mod moderation;
 pub(crate) mod participants;
 pub mod plan;
+pub(crate) mod recording_sweeps;
 pub(crate) mod recordings;
 pub(crate) mod room_settings;
 pub(crate) mod rooms;

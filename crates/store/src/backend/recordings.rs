@@ -1,7 +1,7 @@
 //! Statements that change recordings. Lock order: users, rooms, participants, recordings; see docs/adr/0005-one-lock-order.md.
 //!
 //! What changes one recording takes its room's lock too, whatever became of the room: so who may do it is settled, and the
-//! end of the room comes wholly before or after. The sweeps take nothing but the recordings, and wait for nobody.
+//! end of the room comes wholly before or after. The sweeps are in `recording_sweeps`.
 
 use chrono::{DateTime, Utc};
 use entity::{RecordingId, RecordingStatus, recording};
@@ -20,10 +20,10 @@ use crate::recordings::{CheckedMeasures, CheckedRecording};
 use RecordingStatus::{Failed, InProgress, Processing, Ready, Started, Stopped};
 
 /// Being written.
-const RUNNING: &[RecordingStatus] = &[Started, InProgress];
+pub(super) const RUNNING: &[RecordingStatus] = &[Started, InProgress];
 
 /// Not being written any more.
-const AT_REST: &[RecordingStatus] = &[Stopped, Failed, Processing, Ready];
+pub(super) const AT_REST: &[RecordingStatus] = &[Stopped, Failed, Processing, Ready];
 
 const EVERY: &[RecordingStatus] = &[Started, InProgress, Stopped, Failed, Processing, Ready];
 
@@ -31,9 +31,9 @@ const EVERY: &[RecordingStatus] = &[Started, InProgress, Stopped, Failed, Proces
 const STANDING_TOWARDS: &str = "CASE WHEN NOT :is_system AND target.owner_id = :actor THEN 'OWNER' ELSE";
 
 /// For a change to be described before the database knows which recording it is.
-const UNKNOWN: RecordingId = RecordingId::from_uuid(Uuid::nil());
+pub(super) const UNKNOWN: RecordingId = RecordingId::from_uuid(Uuid::nil());
 
-fn list(statuses: &[RecordingStatus]) -> String {
+pub(super) fn list(statuses: &[RecordingStatus]) -> String {
     let quoted = statuses.iter().map(|status| format!("'{}'", status.to_value().value));
     quoted.collect::<Vec<_>>().join(", ")
 }
@@ -155,7 +155,7 @@ const MEASURES: &str = "size_bytes = COALESCE(:size_bytes, size_bytes), codec = 
     resolution = COALESCE(:resolution, resolution), fps = COALESCE(:fps, fps), bitrate = COALESCE(:bitrate, bitrate)";
 
 /// SQL that ends the writing at `when`, or leaves the end that it has; never before the start, whatever the clocks say.
-fn at_rest(dialect: Dialect, when: &str, duration: &str) -> String {
+pub(super) fn at_rest(dialect: Dialect, when: &str, duration: &str) -> String {
     let stopped_at = format!("COALESCE(stopped_at, {})", dialect.later(when, "started_at"));
     let seconds = dialect.seconds_between("started_at", &stopped_at);
     format!("stopped_at = {stopped_at}, duration_seconds = COALESCE({duration}, {seconds})")
@@ -346,85 +346,4 @@ pub(crate) fn stop_running(at: &Moment<'_>, plan: Plan) -> Plan {
             computed: &[("recording", &at.dialect.uuid_text("silenced.id"))],
         },
     )
-}
-
-/// Deletes up to `limit` recordings whose time has come: 1 statement. Those being written are left until they are not.
-pub(crate) fn sweep_expired(at: &Moment<'_>, limit: u16) -> Plan {
-    let event = Change::RecordingDeleted {
-        recording: UNKNOWN,
-        expired: true,
-    };
-    let due = format!(
-        "deleted_at IS NULL AND expires_at <= :now AND status IN ({}) ORDER BY expires_at, id",
-        list(AT_REST)
-    );
-    let plan = Plan::yielding("told").bind("now", at.now);
-    sweep(at, plan, limit, &due, "deleted_at = :now", &event)
-}
-
-/// Fails up to `limit` recordings that made no progress since `:before`: 1 statement. They count as written until their last
-/// sign of progress.
-pub(crate) fn sweep_stuck(at: &Moment<'_>, limit: u16, before: DateTime<Utc>, message: &str) -> Plan {
-    let event = Change::RecordingFailed {
-        recording: UNKNOWN,
-        message: message.to_owned(),
-        stuck: true,
-    };
-    let due = format!(
-        "status IN ({}) AND updated_at < :before AND deleted_at IS NULL ORDER BY updated_at, id",
-        list(RUNNING)
-    );
-    let rest = at_rest(at.dialect, "updated_at", "duration_seconds");
-    let set = format!("status = 'FAILED', error_message = :message, {rest}");
-    let plan = Plan::yielding("told")
-        .bind("now", at.now)
-        .bind("before", before)
-        .bind("message", message);
-    sweep(at, plan, limit, &due, &set, &event)
-}
-
-/// Takes up to `limit` rows that nobody else has taken, changes them, and tells which: step `told`, one row always.
-fn sweep(at: &Moment<'_>, plan: Plan, limit: u16, due: &str, set: &str, event: &Change) -> Plan {
-    let id = at.dialect.uuid_text("swept.id");
-    let members = [
-        ("id", id.as_str()),
-        ("room_id", &at.dialect.uuid_text("swept.room_id")),
-        ("storage_bucket", "swept.storage_bucket"),
-        ("storage_key", "swept.storage_key"),
-    ];
-    plan.bind("limit", i64::from(limit))
-        .step(Step::lookup(
-            "due",
-            &[("id", Kind::Uuid)],
-            format!(
-                "SELECT id FROM recordings WHERE {due} LIMIT :limit{}",
-                at.dialect.for_change_of_free()
-            ),
-        ))
-        .step(Step::lookup(
-            "swept",
-            &[
-                ("id", Kind::Uuid),
-                ("room_id", Kind::Uuid),
-                ("storage_bucket", Kind::Text),
-                ("storage_key", Kind::Text),
-            ],
-            format!(
-                "UPDATE recordings SET {set}, updated_at = {updated_at} WHERE id IN (SELECT id FROM due)
-                RETURNING id, room_id, storage_bucket, storage_key",
-                updated_at = at.dialect.later(":now", "updated_at"),
-            ),
-        ))
-        .step(Step::guard("told", &[], at.dialect.json_rows(&members, "swept")))
-        .audit_each(
-            at,
-            "swept.id",
-            &Entry {
-                name: "swept_audited",
-                from: "swept",
-                room: "swept.room_id",
-                event,
-                computed: &[("recording", &id)],
-            },
-        )
 }

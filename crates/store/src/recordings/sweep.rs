@@ -8,7 +8,7 @@ use sea_orm::{DatabaseExecutor, DbErr, QueryResult};
 use super::{MAX_SWEEP, SweptRecording};
 use crate::authority::{Operation as Asked, Standing, may};
 use crate::backend::plan::Plan;
-use crate::backend::recordings as sql;
+use crate::backend::recording_sweeps as sql;
 use crate::clock::to_microseconds;
 use crate::error::{Error, Invalid, Rejected, Rule};
 use crate::operation::{Moment, Operation};

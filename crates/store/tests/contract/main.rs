@@ -37,6 +37,11 @@ mod paging;
 mod participants;
 mod presence;
 mod races;
+mod recordings;
+mod recordings_rules;
+mod recordings_start;
+mod recordings_sweeps;
+mod recordings_visibility;
 mod refusals;
 mod retries;
 mod roles;
@@ -71,6 +76,11 @@ fn main() -> std::process::ExitCode {
         participants::cases(),
         presence::cases(),
         races::cases(),
+        recordings::cases(),
+        recordings_rules::cases(),
+        recordings_start::cases(),
+        recordings_sweeps::cases(),
+        recordings_visibility::cases(),
         refusals::cases(),
         retries::cases(),
         roles::cases(),
