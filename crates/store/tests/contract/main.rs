@@ -38,6 +38,7 @@ mod participants;
 mod presence;
 mod races;
 mod recordings;
+mod recordings_races;
 mod recordings_rules;
 mod recordings_start;
 mod recordings_sweeps;
@@ -77,6 +78,7 @@ fn main() -> std::process::ExitCode {
         presence::cases(),
         races::cases(),
         recordings::cases(),
+        recordings_races::cases(),
         recordings_rules::cases(),
         recordings_start::cases(),
         recordings_sweeps::cases(),

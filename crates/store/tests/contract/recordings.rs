@@ -6,15 +6,12 @@ use store::entity::RecordingStatus::{self, Failed, InProgress, Processing, Ready
 use store::entity::{RecordingId, RoomId, UserId, recording, room, user};
 use store::{Acting, Change, Conflict, Error, NewRecording, Order, PageRequest, RecordingMeasures, Rejected};
 
-use crate::harness::{Backend, Raw, TestDb};
-use crate::wire::Wire;
+use crate::harness::{Raw, TestDb};
 
 crate::cases![
     a_recording_lives_from_start_to_ready,
     every_status_allows_what_the_list_says_and_is_told_once,
-    conflicting_changes_have_one_winner,
     a_unit_that_is_rolled_back_leaves_no_trace,
-    each_change_is_one_statement,
 ];
 
 /// What a recording of `room` is made of, its file named after `tag`.
@@ -123,7 +120,7 @@ impl Act {
     }
 
     /// The status it leads to, from one that allows it. The pairs of different statuses are the list in docs/SCHEMA.md.
-    fn leads(self, from: RecordingStatus) -> Option<RecordingStatus> {
+    pub fn leads(self, from: RecordingStatus) -> Option<RecordingStatus> {
         match (self, from) {
             (Self::Progress, Started | InProgress) => Some(InProgress),
             (Self::Stop, Started | InProgress) => Some(Stopped),
@@ -319,51 +316,6 @@ async fn every_status_allows_what_the_list_says_and_is_told_once(db: TestDb) {
     }
 }
 
-/// Lets 32 tasks do these at once and says which went through.
-async fn race(acting: &Acting, id: RecordingId, acts: [Act; 32]) -> Vec<Act> {
-    let start = std::sync::Arc::new(tokio::sync::Barrier::new(acts.len()));
-    let tasks = acts.map(|act| {
-        let (acting, start) = (acting.clone(), start.clone());
-        tokio::spawn(async move {
-            start.wait().await;
-            (act, act.by(&acting, id).await)
-        })
-    });
-    let mut won = Vec::new();
-    for task in tasks {
-        match task.await.unwrap() {
-            (act, Ok(_)) => won.push(act),
-            (_, Err(Error::Rejected(Rejected::RecordingStatus { .. } | Rejected::NotAllowed { .. }))) => {}
-            (act, Err(error)) => panic!("{act:?}: {error:?}"),
-        }
-    }
-    won
-}
-
-async fn conflicting_changes_have_one_winner(db: TestDb) {
-    let ada = db.user("ada").await;
-    let room = live_room(&db, &ada).await;
-    let (owner, platform) = (db.acting(&ada), db.platform());
-    let half = |a, b| std::array::from_fn(|number| if number % 2 == 0 { a } else { b });
-    let mut changes = 0;
-    for round in 0..3 {
-        let tag = format!("race {round}");
-        let new = new_recording(room.id, ada.id, &tag);
-        let id = owner.recordings().start(new).await.unwrap().id;
-        // Her word ends the writing only, so whichever comes first shuts the other out.
-        let ended = race(&owner, id, half(Act::Stop, Act::Fail)).await;
-        assert_eq!(ended.len(), 1, "{ended:?}");
-        let status = db.store.recordings().require(id).await.unwrap().status;
-        assert_eq!(Act::leads(ended[0], Started), Some(status));
-        let onward = if status == Stopped { Act::Process } else { Act::Retry };
-        assert_eq!(race(&platform, id, half(onward, onward)).await, [onward]);
-        let decided = race(&platform, id, half(Act::Ready, Act::Fail)).await;
-        assert_eq!(decided.len(), 1, "{decided:?}");
-        changes += 4;
-    }
-    assert_eq!(told_of(&db, room.id).await.len(), changes);
-}
-
 pub fn rejected<T: std::fmt::Debug>(done: Result<T, Error>) -> Rejected {
     match done {
         Err(Error::Rejected(rejected)) => rejected,
@@ -393,54 +345,4 @@ async fn a_unit_that_is_rolled_back_leaves_no_trace(db: TestDb) {
     unit.roll_back().await.unwrap();
     assert_eq!(db.store.recordings().any().get(begun.id).await.unwrap(), None);
     assert_eq!(events(&raw).await, before);
-}
-
-async fn each_change_is_one_statement(db: TestDb) {
-    if db.backend != Backend::Postgres {
-        return;
-    }
-    let ada = db.user("ada").await;
-    let room = live_room(&db, &ada).await;
-    let wire = Wire::before(&db.url).await;
-    let store = store::Store::connect(&wire.url).await.unwrap();
-    let (owner, platform) = (
-        store.acting(&store::Actor::user(ada.id)),
-        store.acting(&store::Actor::system("test")),
-    );
-    wire.executions();
-    let id = owner
-        .recordings()
-        .start(new_recording(room.id, ada.id, "a"))
-        .await
-        .unwrap()
-        .id;
-    assert_eq!(wire.executions(), ["execute"], "start");
-    let acts = [
-        Act::Progress,
-        Act::Stop,
-        Act::Process,
-        Act::Fail,
-        Act::Retry,
-        Act::Ready,
-        Act::SetExpiry,
-        Act::Delete,
-        Act::Restore,
-    ];
-    for act in acts {
-        let acting = if matches!(act, Act::Progress | Act::Stop | Act::Delete) {
-            &owner
-        } else {
-            &platform
-        };
-        act.by(acting, id).await.unwrap();
-        assert_eq!(wire.executions(), ["execute"], "{act:?}");
-    }
-    let page = PageRequest::first(10, Order::OldestFirst).unwrap();
-    store.recordings().list_of_room(room.id, &page).await.unwrap();
-    assert_eq!(wire.executions(), ["execute"], "list");
-    platform.recordings().sweep_expired(10).await.unwrap();
-    assert_eq!(wire.executions(), ["execute"], "sweep of the expired");
-    let minute = std::time::Duration::from_secs(60);
-    platform.recordings().sweep_stuck(minute, 10).await.unwrap();
-    assert_eq!(wire.executions(), ["execute"], "sweep of the stuck");
 }
