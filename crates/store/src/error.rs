@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use entity::{
-    AuthProviderType, ParticipantId, ParticipantRole, RecordingId, RecordingStatus, RoomId, RoomStatus, UserId,
-};
+use entity::{AuthProviderId, AuthProviderType, ParticipantId, ParticipantRole, RecordingId, RecordingStatus, RoomId, RoomStatus, UserId};
 
 use crate::authority::{Operation, Standing};
 
@@ -156,6 +154,21 @@ pub enum Rule {
     /// Only together with the other field.
     #[error("needs {0}")]
     Needs(&'static str),
+    /// Names that begin so are given by the store.
+    #[error("must not begin with {0:?}")]
+    Reserved(&'static str),
+    /// An account elsewhere, not the local one.
+    #[error("must be an external provider")]
+    ExternalProvider,
+    /// A key's id: 1 to 32 of A-Z, a-z, 0-9, `-` and `_`.
+    #[error("must be 1 to 32 letters, digits, dashes and underscores")]
+    KeyId,
+    /// 32 bytes, in base64.
+    #[error("must be 32 bytes in base64")]
+    KeyBytes,
+    /// Another one in the list has it.
+    #[error("must not be there twice")]
+    Unique,
     /// A cursor that this list gave.
     #[error("must be a cursor that this list returned")]
     Cursor,
@@ -169,8 +182,8 @@ pub enum Subject {
     User(UserId),
     Room(RoomId),
     Recording(RecordingId),
-    /// The user's account with this kind of provider.
-    Provider(UserId, AuthProviderType),
+    /// A way in: a row of `auth_providers`.
+    Provider(AuthProviderId),
 }
 
 impl std::fmt::Display for Subject {
@@ -179,7 +192,7 @@ impl std::fmt::Display for Subject {
             Self::User(id) => write!(f, "user {id}"),
             Self::Room(id) => write!(f, "room {id}"),
             Self::Recording(id) => write!(f, "recording {id}"),
-            Self::Provider(user, provider) => write!(f, "{provider:?} account of user {user}"),
+            Self::Provider(id) => write!(f, "provider account {id}"),
         }
     }
 }
@@ -194,6 +207,17 @@ pub enum Conflict {
     /// Another user has this address, whatever its case.
     #[error("this e-mail address is taken")]
     EmailTaken,
+    /// The external account belongs to somebody else. Whose it is, is nobody's business.
+    #[error("this external account belongs to another user")]
+    ProviderAccountTaken,
+    /// The external account is linked to this very user.
+    #[error("this external account is linked to user {user} already, as {provider}")]
+    ProviderLinkedAlready {
+        /// Whose it is.
+        user: UserId,
+        /// The link.
+        provider: AuthProviderId,
+    },
     /// No free room code was found in as many tries as the store makes; the code space is nearly full.
     #[error("no free room code was found in {tries} tries")]
     RoomCodesExhausted {
@@ -302,6 +326,32 @@ pub enum Rejected {
     /// The account is deactivated.
     #[error("user {user} is deactivated")]
     UserInactive {
+        /// Who.
+        user: UserId,
+    },
+    /// The account is active.
+    #[error("user {user} is active")]
+    UserActive {
+        /// Who.
+        user: UserId,
+    },
+    /// Without this way in, the user could not sign in any more.
+    #[error("provider account {provider} is the last credential of user {user}")]
+    LastCredential {
+        /// Whose.
+        user: UserId,
+        /// The one that must stay.
+        provider: AuthProviderId,
+    },
+    /// The e-mail address is not, or no longer, that of the user.
+    #[error("this is not the e-mail address of user {user}")]
+    EmailNotCurrent {
+        /// Who.
+        user: UserId,
+    },
+    /// The user's e-mail address was verified before.
+    #[error("the e-mail address of user {user} is verified already")]
+    AlreadyVerified {
         /// Who.
         user: UserId,
     },

@@ -71,7 +71,30 @@ pub(crate) fn username(text: &str) -> Checked<String> {
     }
     let name = fold_beyond_ascii(&name);
     within("username", &name, 100)?;
+    // Erased users are called so; nobody may stand in the way of that.
+    if name.to_ascii_lowercase().starts_with(ERASED_USERNAME) {
+        return broken("username", Rule::Reserved(ERASED_USERNAME));
+    }
     Ok(name)
+}
+
+/// What the usernames of erased users begin with.
+pub(crate) const ERASED_USERNAME: &str = "deleted-";
+
+/// An id or a token of somebody else's making: kept as it is, to the last character.
+pub(crate) fn opaque(field: &'static str, text: &str, max: usize) -> Checked<()> {
+    if text.is_empty() {
+        return broken(field, Rule::NotEmpty);
+    }
+    if text.chars().any(char::is_control) {
+        return broken(field, Rule::NoControlCharacters);
+    }
+    within(field, text, max)
+}
+
+/// What somebody typed to sign in, for the trail: without control characters, at most 255 characters.
+pub(crate) fn typed_login(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(255).collect()
 }
 
 /// `name@domain` as RFC 5321 has it, 254 characters at most.
@@ -146,11 +169,12 @@ pub(crate) fn in_range(at: DateTime<Utc>) -> bool {
     (1970..=9999).contains(&at.year())
 }
 
-/// What names and addresses are compared by; none for what cannot be one. See [`fold_beyond_ascii`].
-pub(crate) fn login_key(text: &str) -> Option<String> {
-    let text = text.trim();
-    let possible = !text.is_empty() && text.chars().count() <= 255 && !text.chars().any(char::is_control);
-    possible.then(|| fold_beyond_ascii(text).to_ascii_lowercase())
+/// What names and addresses are compared by. See [`fold_beyond_ascii`]. U+0000, which PostgreSQL cannot even be asked about,
+/// becomes another control character, which no name has either.
+pub(crate) fn login_key(text: &str) -> String {
+    fold_beyond_ascii(text.trim())
+        .to_ascii_lowercase()
+        .replace('\0', "\u{1}")
 }
 
 /// Composed (NFC), and in lower case but for A-Z. Stored names have this form, so that the databases' `lower()`, which
@@ -209,6 +233,12 @@ mod tests {
     fn usernames_cannot_pass_for_addresses() {
         assert_eq!(rule(username("ada@example.org")), Rule::Without('@'));
         assert_eq!(rule(username("ada lovelace")), Rule::Without(' '));
+        assert_eq!(rule(username("Deleted-1")), Rule::Reserved("deleted-"));
+    }
+
+    #[test]
+    fn what_was_typed_is_cut_at_a_character() {
+        assert_eq!(typed_login(&"é\u{0}\n".repeat(300)), "é".repeat(255));
     }
 
     #[test]

@@ -8,11 +8,12 @@ use sea_orm::{DatabaseExecutor, DbErr, QueryResult};
 use uuid::Uuid;
 
 use crate::actor::Actor;
-use crate::authority::{Operation as Asked, may};
+use crate::authority::{Operation as Asked, Standing, may};
 use crate::backend::Dialect;
-use crate::backend::plan::Plan;
+use crate::backend::plan::{Plan, Step};
 use crate::clock::Ids;
 use crate::error::{Error, Rejected, Result};
+use crate::unit::Sink;
 
 /// A change: a plan that either does all of it and tells the trail, or does nothing; and the reason when it does nothing.
 ///
@@ -21,6 +22,11 @@ use crate::error::{Error, Rejected, Result};
 pub trait Operation: Send + Sync {
     /// For errors.
     const NAME: &'static str;
+
+    /// Unique constraints that a guard asks about and that can still fire when somebody takes the same name at the same
+    /// moment. Such a violation has changed nothing and is tried again; by then the guard sees what was taken. For changes that
+    /// cannot say `ON CONFLICT DO NOTHING`.
+    const CONTESTED: &'static [&'static str] = &[];
 
     /// What the caller gets.
     type Output: Send;
@@ -46,7 +52,13 @@ pub trait Operation: Send + Sync {
         None
     }
 
-    /// Takes in the row of the second plan.
+    /// Still more to do, after `done` further plans: as [`Operation::then`], until there is none. For changes that must take locks
+    /// of one kind before they can see which of the next kind they need.
+    fn next(&self, output: &Self::Output, done: usize, at: &Moment<'_>) -> Option<Plan> {
+        if done == 0 { self.then(output, at) } else { None }
+    }
+
+    /// Takes in the row of a further plan.
     fn read_then(&self, output: Self::Output, _row: &QueryResult) -> Result<Self::Output, DbErr> {
         Ok(output)
     }
@@ -63,6 +75,18 @@ pub trait Operation: Send + Sync {
         Error::Transient {
             reason: format!("{} met other changes {tries} times in a row", Self::NAME),
         }
+    }
+}
+
+/// The error as it is to be treated: one that [`Operation::CONTESTED`] names is a passing one.
+pub(crate) fn contested<O: Operation>(error: Error) -> Error {
+    match error {
+        Error::Backend {
+            constraint: Some(name), ..
+        } if O::CONTESTED.contains(&name.as_str()) => Error::Transient {
+            reason: format!("{} met another change of the same kind", O::NAME),
+        },
+        other => other,
     }
 }
 
@@ -90,5 +114,43 @@ impl Moment<'_> {
     /// A key for a new row.
     pub(crate) fn id(&self) -> Uuid {
         self.ids.uuid(self.now)
+    }
+}
+
+/// Refuses what is the platform's alone and concerns no one user, and notes the attempt.
+pub(crate) async fn only_the_platform<S: Sink>(source: &S, operation: Asked) -> Result<()> {
+    if source.actor().is_system() {
+        return Ok(());
+    }
+    source.perform(Forbidden(operation)).await
+}
+
+/// Is always refused.
+struct Forbidden(Asked);
+
+impl Operation for Forbidden {
+    const NAME: &'static str = "forbidden";
+    type Output = ();
+
+    fn forbidden(&self, _: &Moment<'_>) -> Option<Error> {
+        let refusal = Rejected::NotAllowed {
+            operation: self.0,
+            standing: Standing::Outsider,
+            room: None,
+            user: None,
+        };
+        Some(refusal.into())
+    }
+
+    fn plan(&self, _: &Moment<'_>) -> Plan {
+        Plan::yielding("nothing").step(Step::guard("nothing", &[], "SELECT 1 AS nothing WHERE FALSE"))
+    }
+
+    fn read(&self, _: &QueryResult) -> Result<(), DbErr> {
+        Ok(())
+    }
+
+    async fn refusal(&self, _: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
+        Ok(self.forbidden(at))
     }
 }

@@ -13,7 +13,7 @@ use crate::actor::Actor;
 use crate::audit::NoteAttempt;
 use crate::backend::{Dialect, fault};
 use crate::error::{Error, Result};
-use crate::operation::{Moment, Operation};
+use crate::operation::{Moment, Operation, contested};
 use crate::store::Store;
 
 /// How often an operation whose plan did nothing, for no reason that could be found, is tried again.
@@ -94,7 +94,7 @@ impl Acting {
             return attempt;
         }
         let done = operation.plan(&moment).run(dialect, self.store.db()).await;
-        let failed = |error: DbErr, changes| fault::read(dialect, &error, O::NAME, changes);
+        let failed = |error: DbErr, changes| contested::<O>(fault::read(dialect, &error, O::NAME, changes));
         match done.map_err(|error| failed(error, true))? {
             Some(row) => operation
                 .read(&row)
@@ -274,7 +274,10 @@ impl OpenUnit {
 
     /// An error of the database: the transaction can no longer be committed.
     fn spoiled_by(&self, error: &DbErr, during: &'static str) -> Error {
-        let error = fault::read(self.store.dialect(), error, during, false);
+        self.spoiled(fault::read(self.store.dialect(), error, during, false))
+    }
+
+    fn spoiled(&self, error: Error) -> Error {
         let health = match error {
             Error::Transient { .. } => TRANSIENT_FAILURE,
             _ => FAILURE,
@@ -284,9 +287,14 @@ impl OpenUnit {
     }
 
     async fn attempt<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
-        self.try_it(operation)
-            .await
-            .map_err(|error| self.spoiled_by(&error, O::NAME))
+        self.try_it(operation).await.map_err(|error| {
+            self.spoiled(contested::<O>(fault::read(
+                self.store.dialect(),
+                &error,
+                O::NAME,
+                false,
+            )))
+        })
     }
 
     async fn try_it<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>, DbErr> {
@@ -304,14 +312,16 @@ impl OpenUnit {
             let refusal = operation.refusal(&self.executor(), &moment).await?;
             return Ok(Attempt::from_refusal(refusal));
         };
-        let output = operation.read(&row)?;
-        let Some(second) = operation.then(&output, &moment) else {
-            return Ok(Attempt::Done(output));
-        };
-        let Some(row) = second.run(dialect, &self.transaction).await? else {
-            return Err(DbErr::RecordNotUpdated);
-        };
-        operation.read_then(output, &row).map(Attempt::Done)
+        let mut output = operation.read(&row)?;
+        let mut done = 0;
+        while let Some(plan) = operation.next(&output, done, &moment) {
+            let Some(row) = plan.run(dialect, &self.transaction).await? else {
+                return Err(DbErr::RecordNotUpdated);
+            };
+            output = operation.read_then(output, &row)?;
+            done += 1;
+        }
+        Ok(Attempt::Done(output))
     }
 
     async fn commit(self) -> Result<()> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::authority::Standing;
+use crate::input;
 
 /// Something the store did.
 ///
@@ -204,7 +205,7 @@ pub enum Observation {
         /// The user, if there is one by that name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<UserId>,
-        /// What was typed as name or address, cut to 255 characters.
+        /// What was typed as name or address. It is cut to 255 characters and loses its control characters.
         login: String,
     },
     UserLogout {},
@@ -323,6 +324,10 @@ impl Change {
 
 impl Observation {
     pub(crate) fn to_columns(&self) -> EventColumns {
+        if let Self::UserLoginFailed { target, login } = self {
+            let (target, login) = (*target, input::typed_login(login));
+            return split(&Self::UserLoginFailed { target, login });
+        }
         split(self)
     }
 }
