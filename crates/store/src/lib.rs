@@ -61,7 +61,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`users`], [`rooms`], [`participants`], [`recordings`], [`statistics`], [`audit`] | one repository each, named after its accessor |
+//! | [`users`], [`auth_providers`], [`rooms`], [`participants`], [`recordings`], [`statistics`], [`audit`] | one repository each, named after its accessor |
 //! | [`mod@unit`] | [`Acting`], [`Unit`], and what reads and writes go through |
 //! | [`actor`], [`authority`] | who acts; the table of who may do what |
 //! | [`scope`] | live, deleted or any rows: where every find starts |
@@ -97,6 +97,7 @@
 
 pub mod actor;
 pub mod audit;
+pub mod auth_providers;
 pub mod authority;
 mod backend;
 pub mod clock;
@@ -122,6 +123,7 @@ pub use entity;
 
 pub use actor::Actor;
 pub use audit::{AuditEntry, AuditEvent, Change, MediaKind, Observation};
+pub use auth_providers::ProviderAccount;
 pub use connect::ConnectSettings;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 pub use page::{Cursor, Order, Page, PageRequest};
@@ -130,7 +132,7 @@ pub use recordings::{NewRecording, RecordingMeasures, SweptRecording};
 pub use rooms::{NewRoom, RoomChanges, RoomFilter};
 pub use store::{Durability, REQUIRED_MIGRATION, RetryPolicy, Store, StoreSettings};
 pub use unit::{Acting, Unit};
-pub use users::NewUser;
+pub use users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile, SignedInHow};
 
 macro_rules! repositories_of {
     ($($source:ty),+) => {$(
@@ -138,6 +140,11 @@ macro_rules! repositories_of {
             /// Who exists.
             pub fn users(&self) -> users::Users<'_, Self> {
                 users::Users::new(self)
+            }
+
+            /// How they sign in.
+            pub fn auth_providers(&self) -> auth_providers::AuthProviders<'_, Self> {
+                auth_providers::AuthProviders::new(self)
             }
 
             /// Meetings.

@@ -1,7 +1,18 @@
-//! `users()`: who exists.
+//! `users()`: who exists. [`external`] has those who come from elsewhere, [`login`] what a login leaves behind, [`account`] what
+//! becomes of an account. [`crate::erasure`] and [`crate::export`] have methods of their own.
 
-use entity::{Secret, UserId, auth_provider, user};
-use sea_orm::sea_query::{Expr, ExprTrait};
+pub mod account;
+pub mod external;
+pub mod login;
+
+pub(crate) use account::CheckedChange;
+pub use account::{EmailChange, ProfileChange};
+pub(crate) use external::{CheckedAccount, CheckedProfile};
+pub use external::{ProviderEmail, ProviderProfile};
+pub use login::{ProviderLogin, SignedInHow};
+
+use entity::{AuthProviderType, Secret, UserId, auth_provider, user};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, Condition, DatabaseExecutor, DbErr, FromQueryResult, QueryFilter, QueryResult};
 
 use crate::backend::plan::Plan;
@@ -15,7 +26,7 @@ use crate::unit::{Sink, Source};
 /// The repository of `users`: live ones unless [`Users::deleted`] or [`Users::any`] was asked for.
 #[derive(Debug)]
 pub struct Users<'a, S, V = Live> {
-    source: &'a S,
+    pub(crate) source: &'a S,
     visibility: V,
 }
 
@@ -71,18 +82,48 @@ impl<'a, S: Source> Users<'a, S> {
     /// # Errors
     /// None beyond the database's own; what could be no name at all is simply not found.
     pub async fn find_for_login(&self, login: &str) -> Result<Option<LoginCandidate>> {
-        let Some(key) = input::login_key(login) else {
-            return Ok(None);
-        };
+        let key = input::login_key(login);
         let dialect = self.source.store().dialect();
         let found = scope::find::<user::Entity, Live>()
             .filter(user::Column::IsActive.eq(true))
-            .filter(has_name_or_address(dialect, &key, Some(&key)))
+            .filter(has_name_or_address(dialect, Some(&key), Some(&key)))
             .find_with_related(auth_provider::Entity)
             .all(&self.source.executor())
             .await
             .map_err(|error| self.source.failed(&error, "find_for_login"))?;
         // A username has no @ and an address has one, so there cannot be two.
+        Ok(found
+            .into_iter()
+            .next()
+            .map(|(user, providers)| LoginCandidate { user, providers }))
+    }
+
+    /// Who signs in with this external account: live, active users only. One statement, served by
+    /// `uq_auth_providers_account`.
+    ///
+    /// # Errors
+    /// None beyond the database's own; an account that nobody linked, or that cannot be one, is simply not found.
+    pub async fn find_for_provider(
+        &self,
+        provider: AuthProviderType,
+        provider_id: &str,
+    ) -> Result<Option<LoginCandidate>> {
+        if input::opaque("provider_id", provider_id, 255).is_err() {
+            return Ok(None);
+        }
+        let account = Query::select()
+            .column(auth_provider::Column::UserId)
+            .from(auth_provider::Entity)
+            .and_where(auth_provider::Column::ProviderType.eq(provider))
+            .and_where(auth_provider::Column::ProviderId.eq(provider_id))
+            .take();
+        let found = scope::find::<user::Entity, Live>()
+            .filter(user::Column::IsActive.eq(true))
+            .filter(user::Column::Id.in_subquery(account))
+            .find_with_related(auth_provider::Entity)
+            .all(&self.source.executor())
+            .await
+            .map_err(|error| self.source.failed(&error, "find_for_provider"))?;
         Ok(found
             .into_iter()
             .next()
@@ -129,9 +170,9 @@ impl<S: Sink> Users<'_, S> {
     }
 }
 
-fn has_name_or_address(dialect: Dialect, username_key: &str, email_key: Option<&str>) -> Condition {
+fn has_name_or_address(dialect: Dialect, username_key: Option<&str>, email_key: Option<&str>) -> Condition {
     Condition::any()
-        .add(Expr::cust(dialect.folded("users.username")).eq(username_key))
+        .add_option(username_key.map(|key| Expr::cust(dialect.folded("users.username")).eq(key)))
         .add_option(email_key.map(|key| Expr::cust(dialect.folded("users.email")).eq(key)))
 }
 
@@ -143,6 +184,16 @@ pub(crate) async fn why_not_active(db: &DatabaseExecutor<'_>, id: UserId) -> Res
         Some(user) if !user.is_active => Some(Rejected::UserInactive { user: id }.into()),
         Some(_) => None,
     })
+}
+
+/// Why an account cannot be changed, if there is a reason: it must be there, and be active unless the platform acts.
+pub(crate) async fn why_not_changeable(
+    db: &DatabaseExecutor<'_>,
+    at: &Moment<'_>,
+    id: UserId,
+) -> Result<Option<Error>, DbErr> {
+    let refusal = why_not_active(db, id).await?;
+    Ok(refusal.filter(|error| !(at.actor.is_system() && matches!(error, Error::Rejected(_)))))
 }
 
 struct Register {
@@ -174,17 +225,32 @@ impl Operation for Register {
 
     async fn refusal(&self, db: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
         let name = input::login_key(&self.username);
-        let address = self.email.as_deref().and_then(input::login_key);
-        let keys = (name.as_deref().unwrap_or_default(), address.as_deref());
-        let taken_by = scope::find::<user::Entity, Any>()
-            .filter(has_name_or_address(at.dialect, keys.0, keys.1))
-            .all(db)
-            .await?;
-        let named = taken_by.iter().any(|user| input::login_key(&user.username) == name);
-        Ok(match (named, taken_by.is_empty()) {
-            (true, _) => Some(Conflict::UsernameTaken.into()),
-            (false, false) => Some(Conflict::EmailTaken.into()),
-            (false, true) => None,
-        })
+        let address = self.email.as_deref().map(input::login_key);
+        taken(db, at, Some(&name), address.as_deref(), None).await
     }
+}
+
+/// Which of a name and an address somebody else has. `own` is who is not somebody else.
+pub(crate) async fn taken(
+    db: &DatabaseExecutor<'_>,
+    at: &Moment<'_>,
+    username_key: Option<&str>,
+    email_key: Option<&str>,
+    own: Option<UserId>,
+) -> Result<Option<Error>, DbErr> {
+    if username_key.is_none() && email_key.is_none() {
+        return Ok(None);
+    }
+    let mut others =
+        scope::find::<user::Entity, Any>().filter(has_name_or_address(at.dialect, username_key, email_key));
+    if let Some(own) = own {
+        others = others.filter(user::Column::Id.ne(own));
+    }
+    let others = others.all(db).await?;
+    let named = |user: &user::Model| Some(input::login_key(&user.username).as_str()) == username_key;
+    Ok(match (others.iter().any(named), others.is_empty()) {
+        (true, _) => Some(Conflict::UsernameTaken.into()),
+        (false, false) => Some(Conflict::EmailTaken.into()),
+        (false, true) => None,
+    })
 }

@@ -3,12 +3,14 @@
 //! [`Dialect`] spells what the two spell differently. [`plan`] runs a change that takes several statements: one round trip
 //! on PostgreSQL, one transaction on SQLite. [`fault`] reads errors. The statements themselves are one file an aggregate.
 
+pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod durability;
 pub(crate) mod fault;
 pub(crate) mod moderation;
 pub(crate) mod participants;
 pub mod plan;
+pub(crate) mod providers;
 pub(crate) mod recording_sweeps;
 pub(crate) mod recordings;
 pub(crate) mod room_settings;

@@ -25,6 +25,7 @@ mod column_types;
 mod connecting;
 mod constraints;
 mod durability;
+mod identity;
 mod immutability;
 mod input;
 mod lifecycle;
@@ -65,6 +66,7 @@ fn main() -> std::process::ExitCode {
         connecting::cases(),
         constraints::cases(),
         durability::cases(),
+        identity::cases(),
         immutability::cases(),
         input::cases(),
         lifecycle::cases(),
