@@ -71,6 +71,21 @@ pub enum Error {
         /// What the driver said.
         reason: String,
     },
+    /// This store was given no key for provider tokens, so it neither stores nor opens any.
+    #[error("no key for provider tokens is configured")]
+    NoTokenKey,
+    /// A stored token does not open. Neither the text nor the token is told.
+    #[error("{table}.{column} of row {row} cannot be opened: {reason}")]
+    UnreadableToken {
+        /// Its table.
+        table: &'static str,
+        /// Its column.
+        column: &'static str,
+        /// Its row.
+        row: AuthProviderId,
+        /// Why.
+        reason: crate::tokens::Unreadable,
+    },
     /// A stored value is not what its column should hold.
     #[error("the database holds a value that cannot be read: {detail}")]
     Corrupt {

@@ -14,6 +14,7 @@ use crate::clock::{self, Clock, Ids, RandomIds, SystemClock};
 use crate::connect::{self, ConnectSettings};
 use crate::error::{Error, Result};
 use crate::participants::WhenEmpty;
+use crate::tokens::KeyRing;
 use crate::unit::{Acting, OpenUnit};
 
 /// The newest migration that this build needs. A test holds it equal to the newest one there is.
@@ -67,6 +68,8 @@ pub struct StoreSettings {
     pub clock: Arc<dyn Clock>,
     /// Keys and room codes.
     pub ids: Arc<dyn Ids>,
+    /// What providers' tokens are encrypted with. None: they are not stored.
+    pub token_keys: Option<KeyRing>,
 }
 
 impl Default for StoreSettings {
@@ -79,6 +82,7 @@ impl Default for StoreSettings {
             max_recording_retries: 3,
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds::default()),
+            token_keys: None,
         }
     }
 }
@@ -237,6 +241,10 @@ impl Store {
 
     pub(crate) fn ids(&self) -> &dyn Ids {
         &*self.inner.settings.ids
+    }
+
+    pub(crate) fn token_keys(&self) -> Option<&KeyRing> {
+        self.inner.settings.token_keys.as_ref()
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
