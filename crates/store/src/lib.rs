@@ -67,6 +67,8 @@
 //! | [`scope`] | live, deleted or any rows: where every find starts |
 //! | [`error`], [`constraint`] | what can go wrong; every constraint of the schema by name |
 //! | [`page`] | keyset pages and their cursors |
+//! | [`erasure`], [`export`] | the right to be forgotten; data portability |
+//! | [`tokens`] | providers' tokens, encrypted at rest, and their keys |
 //! | [`clock`] | time, ids and room codes, which tests replace |
 //! | [`connect`] | opening a database |
 //! | `operation` (private) | the shape of every change |
@@ -103,7 +105,9 @@ mod backend;
 pub mod clock;
 pub mod connect;
 pub mod constraint;
+pub mod erasure;
 pub mod error;
+pub mod export;
 mod input;
 mod operation;
 pub mod page;
@@ -113,6 +117,7 @@ pub mod rooms;
 pub mod scope;
 pub mod statistics;
 mod store;
+pub mod tokens;
 pub mod unit;
 pub mod users;
 
@@ -125,11 +130,14 @@ pub use actor::Actor;
 pub use audit::{AuditEntry, AuditEvent, Change, MediaKind, Observation};
 pub use auth_providers::ProviderAccount;
 pub use connect::ConnectSettings;
+pub use erasure::{ErasureReceipt, StoredFile};
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
+pub use export::ExportRecord;
 pub use page::{Cursor, Order, Page, PageRequest};
 pub use participants::WhenEmpty;
 pub use recordings::{NewRecording, RecordingMeasures, SweptRecording};
 pub use rooms::{NewRoom, RoomChanges, RoomFilter};
+pub use tokens::{KeyRing, ProviderTokens, TokenKey};
 pub use store::{Durability, REQUIRED_MIGRATION, RetryPolicy, Store, StoreSettings};
 pub use unit::{Acting, Unit};
 pub use users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile, SignedInHow};

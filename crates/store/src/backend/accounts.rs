@@ -192,3 +192,16 @@ pub(crate) fn reactivate(at: &Moment<'_>, user: UserId) -> Plan {
         ));
     own_event(plan, at, &Change::UserReactivated { target: user })
 }
+
+/// Notes an export: 1 statement, which changes nothing else.
+pub(crate) fn note_export(at: &Moment<'_>, user: UserId) -> Plan {
+    let plan = Plan::yielding("changed")
+        .bind("user", user)
+        .bind("is_system", at.actor.is_system())
+        .step(Step::guard(
+            "changed",
+            &[("id", Kind::Uuid)],
+            "SELECT id FROM users WHERE id = :user AND deleted_at IS NULL AND (is_active OR :is_system)",
+        ));
+    own_event(plan, at, &Change::UserDataExported { target: user })
+}

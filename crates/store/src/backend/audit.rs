@@ -152,6 +152,45 @@ fn insert(id: &str, names: &Names, room: &str, metadata: &str, from: &str) -> St
     )
 }
 
+/// Events of one kind that a plan appends beside its own, one for each row of `from`.
+pub(crate) struct Each<'a> {
+    /// Name of the step.
+    pub(crate) name: &'static str,
+    /// Name of its bind.
+    pub(crate) details: &'static str,
+    /// What follows FROM. It has a column `event_id`, made by the store.
+    pub(crate) from: &'a str,
+    /// SQL for the room's id.
+    pub(crate) room: &'a str,
+    /// The event, without a target.
+    pub(crate) event: &'a Change,
+    /// Details that the database knows: a member's name and SQL for it.
+    pub(crate) computed: &'a [(&'a str, &'a str)],
+}
+
+impl Plan {
+    /// Appends events for what the operation brings with it. The plan must have an event of its own as well.
+    pub(crate) fn audit_each(self, at: &Moment<'_>, each: &Each<'_>) -> Self {
+        let event = each.event.to_columns();
+        let mut details = event.details;
+        if let Some(system) = at.actor.system_name() {
+            details.insert(SYSTEM.to_owned(), system.into());
+        }
+        let metadata = at.dialect.json_with(&format!(":{}", each.details), each.computed);
+        let action = format!("'{}'", event.action.to_value().value);
+        let insert = format!(
+            r#"INSERT INTO audit_logs (id, action, user_id, room_id, metadata, ip_address, user_agent, "timestamp")
+            SELECT event_id, {action}, :audit_user, {room}, {metadata}, :audit_address, :audit_user_agent, :audit_at
+            FROM {from}"#,
+            action = at.dialect.as_enum(&action, "audit_action"),
+            room = each.room,
+            from = each.from,
+        );
+        self.bind(each.details, Json::Object(details))
+            .step(Step::effect(each.name, insert))
+    }
+}
+
 /// An event by itself, if all that it points at is there: 1 statement.
 pub(crate) fn append(at: &Moment<'_>, room: Option<RoomId>, event: &EventColumns) -> Plan {
     let there = "WHERE (:room IS NULL OR EXISTS (SELECT 1 FROM rooms WHERE id = :room))

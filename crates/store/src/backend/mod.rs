@@ -6,6 +6,7 @@
 pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod durability;
+pub(crate) mod erasure;
 pub(crate) mod fault;
 pub(crate) mod moderation;
 pub(crate) mod participants;
@@ -169,6 +170,44 @@ impl Dialect {
                 format!("SELECT json_group_array({object}) AS told FROM {from}")
             }
         }
+    /// Rows made into one JSON list of objects, each member a name and an SQL expression. No row: an empty list.
+    fn json_rows(self, members: &[(&str, &str)]) -> String {
+        let members: Vec<String> = members
+            .iter()
+            .map(|(name, value)| format!("'{name}', {value}"))
+            .collect();
+        let members = members.join(", ");
+        match self {
+            Self::Postgres => format!("CAST(COALESCE(jsonb_agg(jsonb_build_object({members})), '[]') AS text)"),
+            Self::Sqlite => format!("json_group_array(json_object({members}))"),
+        }
+    }
+
+    /// A UUID as text that [`uuid::Uuid`] reads.
+    fn readable_uuid(self, column: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST({column} AS text)"),
+            Self::Sqlite => format!("hex({column})"),
+        }
+    }
+
+    /// To follow FROM: the rows of a bound JSON list of objects `{of, room, event}`, as UUIDs `of_id`, `room_id` and `event_id`,
+    /// and as `of_text`. However long the list is, it is one value.
+    fn listed(self, bind: &str) -> String {
+        let (uuid, list): (fn(&str) -> String, _) = match self {
+            Self::Postgres => (
+                |name| format!("CAST(item.value->>'{name}' AS uuid)"),
+                format!("jsonb_array_elements({bind}) AS item(value)"),
+            ),
+            Self::Sqlite => (
+                |name| format!("unhex(replace(item.value->>'{name}', '-', ''))"),
+                format!("json_each({bind}) AS item"),
+            ),
+        };
+        let (of, room, event) = (uuid("of"), uuid("room"), uuid("event"));
+        format!(
+            "(SELECT {of} AS of_id, {room} AS room_id, {event} AS event_id, item.value->>'of' AS of_text FROM {list}) AS item"
+        )
     }
 
     /// A text column as [`crate::input::login_key`] spells it: A-Z folded, whatever the database's locale. The unique

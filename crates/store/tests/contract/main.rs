@@ -25,6 +25,8 @@ mod column_types;
 mod connecting;
 mod constraints;
 mod durability;
+mod erasure;
+mod export;
 mod identity;
 mod immutability;
 mod input;
@@ -51,6 +53,7 @@ mod room_settings;
 mod rooms;
 mod schema;
 mod secrets;
+mod tokens;
 mod traffic;
 mod unit;
 mod users;
@@ -66,6 +69,8 @@ fn main() -> std::process::ExitCode {
         connecting::cases(),
         constraints::cases(),
         durability::cases(),
+        erasure::cases(),
+        export::cases(),
         identity::cases(),
         immutability::cases(),
         input::cases(),
@@ -92,6 +97,7 @@ fn main() -> std::process::ExitCode {
         rooms::cases(),
         schema::cases(),
         secrets::cases(),
+        tokens::cases(),
         traffic::cases(),
         unit::cases(),
         users::cases(),
