@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use entity::{AuthProviderId, AuthProviderType, ParticipantId, ParticipantRole, RecordingId, RecordingStatus, RoomId, RoomStatus, UserId};
+use entity::{
+    AuthProviderId, ParticipantId, ParticipantRole, RecordingId, RecordingStatus, RoomId, RoomStatus, UserId,
+};
 
 use crate::authority::{Operation, Standing};
 

@@ -81,17 +81,6 @@ pub(crate) fn username(text: &str) -> Checked<String> {
 /// What the usernames of erased users begin with.
 pub(crate) const ERASED_USERNAME: &str = "deleted-";
 
-/// An id or a token of somebody else's making: kept as it is, to the last character.
-pub(crate) fn opaque(field: &'static str, text: &str, max: usize) -> Checked<()> {
-    if text.is_empty() {
-        return broken(field, Rule::NotEmpty);
-    }
-    if text.chars().any(char::is_control) {
-        return broken(field, Rule::NoControlCharacters);
-    }
-    within(field, text, max)
-}
-
 /// What somebody typed to sign in, for the trail: without control characters, at most 255 characters.
 pub(crate) fn typed_login(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(255).collect()

@@ -170,7 +170,7 @@ pub(crate) struct Each<'a> {
 
 impl Plan {
     /// Appends events for what the operation brings with it. The plan must have an event of its own as well.
-    pub(crate) fn audit_each(self, at: &Moment<'_>, each: &Each<'_>) -> Self {
+    pub(crate) fn audit_listed(self, at: &Moment<'_>, each: &Each<'_>) -> Self {
         let event = each.event.to_columns();
         let mut details = event.details;
         if let Some(system) = at.actor.system_name() {

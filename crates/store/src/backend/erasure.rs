@@ -283,7 +283,7 @@ fn tell(at: &Moment<'_>, plan: Plan, user: UserId, doomed: &Doomed) -> Plan {
         .into_iter()
         .fold(plan, |plan, (name, details, from, event, computed)| {
             let room = "item.room_id";
-            plan.audit_each(
+            plan.audit_listed(
                 at,
                 &Each {
                     name,

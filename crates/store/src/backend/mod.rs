@@ -158,18 +158,6 @@ impl Dialect {
         }
     }
 
-    /// A select of all rows of a step as the text of one JSON array of objects with these members; always one row.
-    fn json_rows(self, members: &[(&str, &str)], from: &str) -> String {
-        match self {
-            Self::Postgres => {
-                let object = self.json_with("CAST('{}' AS jsonb)", members);
-                format!("SELECT CAST(COALESCE(jsonb_agg({object}), '[]') AS text) AS told FROM {from}")
-            }
-            Self::Sqlite => {
-                let object = self.json_with("'{}'", members);
-                format!("SELECT json_group_array({object}) AS told FROM {from}")
-            }
-        }
     /// Rows made into one JSON list of objects, each member a name and an SQL expression. No row: an empty list.
     fn json_rows(self, members: &[(&str, &str)]) -> String {
         let members: Vec<String> = members

@@ -75,7 +75,11 @@ fn sweep(at: &Moment<'_>, plan: Plan, limit: u16, due: &str, set: &str, event: &
                 updated_at = at.dialect.later(":now", "updated_at"),
             ),
         ))
-        .step(Step::guard("told", &[], at.dialect.json_rows(&members, "swept")))
+        .step(Step::guard(
+            "told",
+            &[],
+            format!("SELECT {} AS told FROM swept", at.dialect.json_rows(&members)),
+        ))
         .audit_each(
             at,
             "swept.id",

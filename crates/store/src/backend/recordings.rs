@@ -317,9 +317,9 @@ pub(crate) fn alter(at: &Moment<'_>, recording: RecordingId, alteration: Alterat
     )
 }
 
-/// Stops all that is being recorded in `:room` at `:now`, and tells so of each. For the plan that ends the room: it must hold the
+/// Stops all that is being recorded in a room (SQL for its id) at `:now`, and tells so of each. For the plan that ends the room: it must hold the
 /// room's lock since before it began, so that no recording starts meanwhile.
-pub(crate) fn stop_running(at: &Moment<'_>, plan: Plan) -> Plan {
+pub(crate) fn stop_running(at: &Moment<'_>, plan: Plan, room: &str) -> Plan {
     let event = Change::RecordingStopped {
         recording: UNKNOWN,
         with_room: true,
@@ -329,7 +329,7 @@ pub(crate) fn stop_running(at: &Moment<'_>, plan: Plan) -> Plan {
         &[("id", Kind::Uuid)],
         format!(
             "UPDATE recordings SET status = 'STOPPED', {rest}, updated_at = {updated_at}
-            WHERE room_id = :room AND status IN ({running}) RETURNING id",
+            WHERE room_id = {room} AND status IN ({running}) RETURNING id",
             rest = at_rest(at.dialect, ":now", "duration_seconds"),
             updated_at = at.dialect.later(":now", "updated_at"),
             running = list(RUNNING),

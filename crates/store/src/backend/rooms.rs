@@ -121,7 +121,7 @@ pub(crate) fn close_stays(at: &Moment<'_>, ended: &room::Model) -> Plan {
             &[("stays", Kind::Integer)],
             "SELECT CAST(count(*) AS integer) AS stays FROM closed",
         ));
-    stop_running(at, plan).audit(
+    stop_running(at, plan, ":room").audit(
         at,
         &Entry {
             name: "audited",
@@ -232,7 +232,7 @@ pub(crate) fn end_if_empty(at: &Moment<'_>, room: RoomId) -> Plan {
             ),
         ))
         .step(Step::guard("summed_up", &[], "SELECT count(*) AS ended FROM ended"));
-    plan.audit(
+    stop_running(at, plan, "(SELECT id FROM ended)").audit(
         at,
         &Entry {
             name: "audited",

@@ -208,7 +208,7 @@ async fn who_may_end_a_room(db: TestDb) {
         let repository = acting.rooms();
         match refused {
             Some(standing) => {
-                let refusal = not_allowed(room, Operation::EndRoom, standing);
+                let refusal = not_allowed(room.id, Operation::EndRoom, standing);
                 raw.assert_refused(repository.end(room.id), refusal, name).await;
             }
             None => assert_eq!(repository.end(room.id).await.unwrap().status, Ended, "{name}"),
