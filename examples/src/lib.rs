@@ -1,5 +1,10 @@
-//! What the example binaries share: opening the database that the user named, and printing for people to read.
+//! What the example binaries share: opening the database that the user named, a [`Stage`] to play on, and printing for
+//! people to read.
 
+mod stage;
+
+use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,10 +14,12 @@ use migration::{Migrator, MigratorTrait};
 use store::connect;
 use store::{Error, Store, StoreSettings};
 
+pub use stage::Stage;
+
 /// Which database an example runs on.
 #[derive(Args, Debug)]
 pub struct DatabaseArgs {
-    /// postgres://user:password@host/database or sqlite://file?mode=rwc; without it, an SQLite file is made in this folder
+    /// postgres://user:password@host/database or sqlite://file?mode=rwc; without it, an SQLite file named after the example is made in this folder
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
     /// Apply the migrations that a database given by address lacks
@@ -29,7 +36,7 @@ impl DatabaseArgs {
     pub async fn open(&self, settings: StoreSettings) -> Result<Store, Sentence> {
         let (url, migrate) = match &self.database_url {
             Some(url) => (url.clone(), self.migrate),
-            None => ("sqlite://meeting.sqlite?mode=rwc".to_owned(), true),
+            None => (format!("sqlite://{}.sqlite?mode=rwc", program_name()), true),
         };
         let db = connect::open(&url, &settings.connect).await?;
         if migrate {
@@ -46,9 +53,23 @@ impl DatabaseArgs {
     }
 }
 
+/// Each example has a file of its own.
+fn program_name() -> String {
+    let program = std::env::current_exe().ok();
+    let stem = program.as_deref().and_then(|path| path.file_stem()?.to_str());
+    stem.unwrap_or("examples").to_owned()
+}
+
 /// An error as the user of an example sees it.
 #[derive(Debug)]
 pub struct Sentence(String);
+
+impl Sentence {
+    /// For what the example itself finds wrong.
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
 
 impl<E: std::error::Error> From<E> for Sentence {
     fn from(error: E) -> Self {
@@ -65,6 +86,11 @@ pub fn exit(program: &str, result: Result<(), Sentence>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints a line. Unlike `println!` it does not panic when the reader has gone (`| head`).
+pub fn print(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// A table with a heading, in the terminal's width.
