@@ -85,14 +85,12 @@ async fn rebuild_audit_logs(
     let unexpected = || DbErr::Migration("the table audit_logs is not as the base schema made it".to_owned());
     let table = table.ok_or_else(unexpected)?;
     let edited = edit(&table).ok_or_else(unexpected)?;
-    let (_, body) = edited.split_once('(').ok_or_else(unexpected)?;
-    db.execute_unprepared(&format!("CREATE TABLE audit_logs_rebuilt ({body}"))
+    db.execute_unprepared("ALTER TABLE audit_logs RENAME TO audit_logs_before")
         .await?;
-    db.execute_unprepared("INSERT INTO audit_logs_rebuilt SELECT * FROM audit_logs")
+    db.execute_unprepared(&edited).await?;
+    db.execute_unprepared("INSERT INTO audit_logs SELECT * FROM audit_logs_before")
         .await?;
-    db.execute_unprepared("DROP TABLE audit_logs").await?;
-    db.execute_unprepared("ALTER TABLE audit_logs_rebuilt RENAME TO audit_logs")
-        .await?;
+    db.execute_unprepared("DROP TABLE audit_logs_before").await?;
     for sql in belongings {
         db.execute_unprepared(&sql).await?;
     }

@@ -8,7 +8,7 @@ use clap::Parser;
 use examples::{DatabaseArgs, Sentence, Stage, exit, print, table};
 use store::entity::{ParticipantRole, room, user};
 use store::rooms::RoomOverview;
-use store::{Error, NewRoom, Order, PageRequest, RoomChanges, RoomFilter};
+use store::{Error, NewRoom, Order, PageRequest, RoomChanges, RoomFilter, Schedule};
 
 /// Plans meetings, moves them, calls one off, gives one away, deletes one and takes that back; lists and finds them
 #[derive(Parser)]
@@ -102,13 +102,19 @@ impl Plan {
 
         stage.pass(5);
         let later = RoomChanges {
-            schedule: Some(Some((self.at(3, 15), Some(self.at(3, 16))))),
+            schedule: Some(Some(Schedule {
+                start: self.at(3, 15),
+                end: Some(self.at(3, 16)),
+            })),
             ..RoomChanges::default()
         };
         let weekly = rooms.update(weekly.id, later).await?;
         stage.say(format_args!("Ada moves Weekly planning to {}", self.times(&weekly)));
         let upside_down = RoomChanges {
-            schedule: Some(Some((self.at(3, 15), Some(self.at(3, 14))))),
+            schedule: Some(Some(Schedule {
+                start: self.at(3, 15),
+                end: Some(self.at(3, 14)),
+            })),
             ..RoomChanges::default()
         };
         let refusal = stage.refusal(rooms.update(weekly.id, upside_down).await)?;

@@ -22,6 +22,8 @@ use crate::scope;
 use crate::unit::{Sink, Source};
 use crate::users;
 
+pub use moderation::Ban;
+
 /// The repository of `room_participants`. Stays are never deleted.
 #[derive(Debug)]
 pub struct Participants<'a, S> {

@@ -137,6 +137,25 @@ impl<S: Sink> Participants<'_, S> {
     }
 }
 
+/// A refusal for want of authority, with whom it was to be done to.
+fn against(error: Error, target: UserId) -> Error {
+    match error {
+        Error::Rejected(Rejected::NotAllowed {
+            operation,
+            standing,
+            room,
+            ..
+        }) => Rejected::NotAllowed {
+            operation,
+            standing,
+            room,
+            user: Some(target),
+        }
+        .into(),
+        other => other,
+    }
+}
+
 struct PutBan {
     room: RoomId,
     user: UserId,
@@ -230,7 +249,7 @@ impl Operation for Unban {
     async fn refusal(&self, db: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
         let (room, user) = (self.room, self.user);
         if let Err(error) = why_not_allowed(db, at, Asked::Unban, room).await? {
-            return Ok(Some(error));
+            return Ok(Some(against(error, user)));
         }
         let row = standing_row(db, room, user).await?;
         let banned = row.is_some_and(|row| row.is_banned);
@@ -268,7 +287,7 @@ impl Operation for ChangeRole {
     async fn refusal(&self, db: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
         let (room, user, operation) = (self.room, self.user, Asked::ChangeRole);
         if let Err(error) = why_not_allowed(db, at, operation, room).await? {
-            return Ok(Some(error));
+            return Ok(Some(against(error, user)));
         }
         let Some(seat) = present_seat(db, room, user).await? else {
             return Ok(Some(Rejected::NotPresent { user, room }.into()));
@@ -319,7 +338,7 @@ impl Operation for HandOver {
     async fn refusal(&self, db: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
         let (room, user) = (self.room, self.to);
         if let Err(error) = why_not_allowed(db, at, Asked::HandOver, room).await? {
-            return Ok(Some(error));
+            return Ok(Some(against(error, user)));
         }
         let Some(seat) = present_seat(db, room, user).await? else {
             return Ok(Some(Rejected::NotPresent { user, room }.into()));

@@ -20,7 +20,7 @@ use crate::users;
 
 pub use lists::{RoomFilter, RoomOverview};
 pub(crate) use settings::CheckedChanges;
-pub use settings::RoomChanges;
+pub use settings::{RoomChanges, Schedule};
 
 /// The most seats that a room can have.
 pub const MAX_CAPACITY: i32 = 10_000;

@@ -23,7 +23,7 @@ pub struct RoomChanges<'a> {
     /// A new description, or none any more.
     pub description: Option<Option<&'a str>>,
     /// New planned times, or none any more. Only before the meeting begins.
-    pub schedule: Option<Option<(DateTime<Utc>, Option<DateTime<Utc>>)>>,
+    pub schedule: Option<Option<Schedule>>,
     /// New number of seats, not below who is present.
     pub max_participants: Option<i32>,
     /// Listed for everybody.
@@ -32,6 +32,15 @@ pub struct RoomChanges<'a> {
     pub is_recordable: Option<bool>,
     /// Only for people who signed in.
     pub require_auth: Option<bool>,
+}
+
+/// Planned times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Planned begin.
+    pub start: DateTime<Utc>,
+    /// Planned end, after the begin.
+    pub end: Option<DateTime<Utc>>,
 }
 
 /// Changes that kept the rules.
@@ -60,7 +69,7 @@ impl TryFrom<RoomChanges<'_>> for CheckedChanges {
             .transpose()?;
         let schedule = changes
             .schedule
-            .map(|times| input::schedule(times.map(|(start, _)| start), times.and_then(|(_, end)| end)))
+            .map(|times| input::schedule(times.map(|times| times.start), times.and_then(|times| times.end)))
             .transpose()?;
         let max_participants = changes
             .max_participants

@@ -252,6 +252,9 @@ pub fn run(cases: Vec<Case>) -> ExitCode {
     if let Some(server) = server {
         block_on(drop_databases(&server));
     }
+    if let Some(folder) = SQLITE_TEMPLATE.get().and_then(|template| template.parent()) {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
     conclusion.exit_code()
 }
 
@@ -294,21 +297,21 @@ async fn sqlite_database() -> TestDb {
     }
 }
 
+/// The migrated file that SQLite's databases are copies of. A static is never dropped, so `run` removes the folder.
+static SQLITE_TEMPLATE: tokio::sync::OnceCell<PathBuf> = tokio::sync::OnceCell::const_new();
+
 async fn sqlite_template() -> &'static Path {
-    static TEMPLATE: tokio::sync::OnceCell<(TempDir, PathBuf)> = tokio::sync::OnceCell::const_new();
-    let (_, path) = TEMPLATE
+    SQLITE_TEMPLATE
         .get_or_init(|| async {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("template.sqlite");
+            let path = tempfile::tempdir().unwrap().keep().join("template.sqlite");
             let db = Database::connect(format!("sqlite://{}?mode=rwc", path.display()))
                 .await
                 .unwrap();
             Migrator::up(&db, None).await.unwrap();
             db.close().await.unwrap();
-            (folder, path)
+            path
         })
-        .await;
-    path
+        .await
 }
 
 /// Databases of this run begin with this, so that they can be told from everybody else's.

@@ -201,10 +201,13 @@ async fn a_failed_way_down_leaves_everything(db: TestDb) {
     let notes = format!("CREATE TABLE notes (author {id} REFERENCES users (id))");
     raw.execute(&notes).await.unwrap();
     raw.execute("INSERT INTO notes SELECT id FROM users").await.unwrap();
+    // The base schema alone: on PostgreSQL each migration is reverted in a transaction of its own.
+    let newer = u32::try_from(all().len() - 1).unwrap();
+    Migrator::down(&raw.db, Some(newer)).await.unwrap();
     let before = catalog::snapshot(&raw).await;
     Migrator::down(&raw.db, None).await.unwrap_err();
     assert_eq!(catalog::snapshot(&raw).await, before);
-    assert_eq!(applied(&raw).await, all());
+    assert_eq!(applied(&raw).await, all()[..1]);
     assert_eq!(raw.number("SELECT count(*) FROM audit_logs").await, 1);
 }
 

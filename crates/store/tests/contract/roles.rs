@@ -178,7 +178,7 @@ async fn who_may_change_roles(db: TestDb) {
                 operation: Operation::ChangeRole,
                 standing,
                 room: Some(room.id),
-                user: None,
+                user: Some(target.id),
             };
             assert!(matches!(done, Err(Error::Rejected(refused)) if refused == expected));
         }

@@ -4,7 +4,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use store::clock::Clock;
 use store::entity::ParticipantRole::Participant;
 use store::entity::{RoomStatus, room};
-use store::{Actor, Change, Error, Invalid, NewRoom, Order, PageRequest, Rejected, RoomChanges, RoomFilter, Rule};
+use store::{
+    Actor, Change, Error, Invalid, NewRoom, Order, PageRequest, Rejected, RoomChanges, RoomFilter, Rule, Schedule,
+};
 
 use crate::harness::{Backend, TestDb};
 use crate::wire::Wire;
@@ -40,7 +42,7 @@ async fn settings_change_one_by_one(db: TestDb) {
     let changes = RoomChanges {
         title: Some("  Retro "),
         description: Some(Some("line\nline")),
-        schedule: Some(Some((start, Some(end)))),
+        schedule: Some(Some(Schedule { start, end: Some(end) })),
         is_public: Some(true),
         ..RoomChanges::default()
     };
@@ -87,7 +89,10 @@ async fn settings_change_one_by_one(db: TestDb) {
         ),
         (
             RoomChanges {
-                schedule: Some(Some((end, Some(start)))),
+                schedule: Some(Some(Schedule {
+                    start: end,
+                    end: Some(start),
+                })),
                 ..RoomChanges::default()
             },
             "scheduled_end",
