@@ -9,7 +9,7 @@ use sea_orm::DbBackend;
 use store::audit::{AuditEntry, AuditEvent};
 use store::entity::{RoomId, RoomStatus, UserId};
 use store::participants::ParticipantWithUser;
-use store::{Change, Error, Order, PageRequest, Rejected};
+use store::{Change, Error, Order, PageRequest, Rejected, Observation};
 
 use crate::harness::{Raw, TestDb};
 
@@ -245,6 +245,8 @@ impl TestDb {
                 AuditEvent::Change(Change::UserKicked { target, .. }) => {
                     count(Some(target), |t| &mut t.kicked);
                 }
+                // What was refused is told, and is no stay.
+                AuditEvent::Observation(Observation::UnauthorizedAccessAttempt { .. }) => {}
                 other => panic!("{other:?}"),
             }
         }

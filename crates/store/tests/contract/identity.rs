@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use store::entity::AuthProviderType::{self, GitHub, Google, Local};
 use store::entity::ParticipantRole::Participant;
 use store::entity::{AuthProviderId, RoomStatus, Secret, UserId, auth_provider, user};
@@ -20,6 +21,9 @@ crate::cases![
     links_are_added_and_taken_away,
     the_last_usable_credential_stays,
     two_unlinks_at_once_leave_one_credential,
+    unlinks_that_waited_see_what_is_gone,
+    what_is_taken_while_waiting_is_refused,
+    a_seat_taken_while_waiting_is_closed,
     a_provider_finds_its_user,
     an_address_links_only_when_both_sides_verified_it,
     signing_in_at_once_makes_one_user,
@@ -345,6 +349,123 @@ async fn two_unlinks_at_once_leave_one_credential(db: TestDb) {
     let left = db.store.users().require(ada.id).await.unwrap();
     let [way_in] = ways_in(&db.store, &left).await.try_into().unwrap();
     assert_eq!(left.password_hash.is_some(), way_in.provider_type == Local);
+}
+
+/// Waits until so many statements wait for a lock in this database.
+pub async fn until_blocked(raw: &Raw, statements: i64) {
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while raw.number(waiting).await < statements {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn unlinks_that_waited_see_what_is_gone(db: TestDb) {
+    if db.backend != Backend::Postgres {
+        return;
+    }
+    let raw = db.raw().await;
+    let ada = db.user("ada").await;
+    db.acting(&ada)
+        .auth_providers()
+        .link(ada.id, account(Google, "g1"))
+        .await
+        .unwrap();
+    let held = raw.db.begin().await.unwrap();
+    held.execute_unprepared("SELECT id FROM users FOR UPDATE")
+        .await
+        .unwrap();
+    let tasks: Vec<_> = ways_in(&db.store, &ada)
+        .await
+        .into_iter()
+        .map(|way_in| {
+            let acting = db.acting(&ada);
+            tokio::spawn(async move { acting.auth_providers().unlink(ada.id, way_in.id).await })
+        })
+        .collect();
+    // Both began when there were two ways in.
+    until_blocked(&raw, 2).await;
+    held.commit().await.unwrap();
+    let mut done = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(()) => done += 1,
+            Err(Error::Rejected(Rejected::LastCredential { .. })) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!((done, ways_in(&db.store, &ada).await.len()), (1, 1));
+}
+
+async fn what_is_taken_while_waiting_is_refused(db: TestDb) {
+    if db.backend != Backend::Postgres {
+        return;
+    }
+    let raw = db.raw().await;
+    let (ada, ben, cleo) = (db.user("ada").await, db.user("ben").await, db.user("cleo").await);
+    let held = raw.db.begin().await.unwrap();
+    for sql in [
+        format!(
+            "UPDATE users SET username = 'Wanted', email = 'wanted@example.org' WHERE id = '{}'",
+            ben.id
+        ),
+        format!(
+            "UPDATE auth_providers SET provider_type = 'GITHUB', provider_id = '41' WHERE user_id = '{}'",
+            ben.id
+        ),
+    ] {
+        held.execute_unprepared(&sql).await.unwrap();
+    }
+    let named = ProfileChange {
+        username: Some("wanted"),
+        ..ProfileChange::default()
+    };
+    let addressed = ProfileChange {
+        email: EmailChange::To("wanted@example.org"),
+        ..ProfileChange::default()
+    };
+    let (by_ada, by_cleo, anybody) = (db.acting(&ada), db.acting(&cleo), db.store.acting(&Actor::anonymous()));
+    let name = tokio::spawn(async move { by_ada.users().change_profile(ada.id, named).await });
+    let address = tokio::spawn(async move { by_cleo.users().change_profile(cleo.id, addressed).await });
+    let linked = tokio::spawn(async move {
+        anybody
+            .users()
+            .register_with_provider(profile("41", None, "dora"))
+            .await
+    });
+    until_blocked(&raw, 3).await;
+    held.commit().await.unwrap();
+    assert_eq!(conflict(name.await.unwrap()), Conflict::UsernameTaken);
+    assert_eq!(conflict(address.await.unwrap()), Conflict::EmailTaken);
+    assert_eq!(conflict(linked.await.unwrap()), Conflict::ProviderAccountTaken);
+    assert_eq!(raw.number("SELECT count(*) FROM users").await, 3);
+    assert_eq!(actions(&raw).await, ["USER_REGISTERED"; 3]);
+}
+
+async fn a_seat_taken_while_waiting_is_closed(db: TestDb) {
+    let raw = db.raw().await;
+    let (ada, ben) = (db.user("ada").await, db.user("ben").await);
+    let room = db.room(&ada, 5).await;
+    let unit = db.store.begin(&Actor::system("test")).await.unwrap();
+    for user in [&ada, &ben] {
+        unit.participants().join(room.id, user.id, Participant).await.unwrap();
+    }
+    let (shut, erased) = (db.platform(), db.platform());
+    let shut = tokio::spawn(async move { shut.users().deactivate(ada.id).await.map(|_| ()) });
+    let erased = tokio::spawn(async move { erased.users().erase(ben.id).await.map(|_| ()) });
+    if db.backend == Backend::Postgres {
+        until_blocked(&raw, 2).await;
+    }
+    unit.commit().await.unwrap();
+    shut.await.unwrap().unwrap();
+    erased.await.unwrap().unwrap();
+    let room = db.store.rooms().require(room.id).await.unwrap();
+    assert_eq!(room.active_participants, 0);
+    assert_eq!(
+        raw.number("SELECT count(*) FROM room_participants WHERE left_at IS NULL")
+            .await,
+        0
+    );
 }
 
 async fn a_provider_finds_its_user(db: TestDb) {

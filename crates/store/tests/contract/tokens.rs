@@ -135,6 +135,19 @@ async fn what_does_not_belong_does_not_open(db: TestDb) {
             .await
             .unwrap();
     }
+    // Another account of the very same user.
+    let second = db.platform();
+    let second = second
+        .auth_providers()
+        .link(ben, account(Google, "ben2"))
+        .await
+        .unwrap()
+        .id;
+    platform(&store)
+        .auth_providers()
+        .store_tokens(ben, second, tokens("secret-other", None))
+        .await
+        .unwrap();
     let text = raw
         .texts("SELECT access_token FROM auth_providers WHERE access_token IS NOT NULL")
         .await;
@@ -144,6 +157,10 @@ async fn what_does_not_belong_does_not_open(db: TestDb) {
     let from_ada = format!(
         "(SELECT access_token FROM auth_providers WHERE id = {})",
         id_literal(&raw, of_ada)
+    );
+    let from_second = format!(
+        "(SELECT access_token FROM auth_providers WHERE id = {})",
+        id_literal(&raw, second)
     );
     let flipped = "CASE WHEN substr(access_token, 20, 1) = 'A' THEN 'B' ELSE 'A' END";
     let flipped = format!("substr(access_token, 1, 19) || {flipped} || substr(access_token, 21)");
