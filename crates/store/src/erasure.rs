@@ -55,9 +55,11 @@ impl<S: Sink> Users<'_, S> {
     /// Erases a user, in one transaction. Their row stays, because the trail points at it, and says nothing any more: no
     /// address, no password, called `deleted-<id>` and "Deleted user"; name and address are free for others. Their ways in are
     /// gone with all tokens. Their live rooms end with all stays, those not begun are called off; they leave every other room.
-    /// Their recordings are deleted, running ones STOPPED first, as are others' that run in a room that ends. What stays is in
-    /// docs of the trail: it is never changed, and has ids, no names; but failed logins keep what was typed, and reasons of
-    /// kicks and bans and the titles of rooms and files are what people wrote.
+    /// Their recordings are deleted, running ones STOPPED first, as are others' that run in a room that ends.
+    ///
+    /// The trail is never changed. It has ids and no names by design, but for what was typed at logins that failed. What people
+    /// wrote stays as well: titles of rooms, names of files, reasons of kicks and bans; and where their recordings lie, for the
+    /// purge.
     ///
     /// Appends USER_DELETED with the receipt's numbers, and before it ROOM_ENDED, ROOM_CANCELLED, RECORDING_STOPPED and
     /// RECORDING_DELETED for each. Erasing again changes and appends nothing, and returns the receipt once more. A user whom

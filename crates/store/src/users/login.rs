@@ -186,6 +186,6 @@ impl Operation for RecordLogin {
         let account = find_of(db, self.user, self.provider).await?;
         Ok(account
             .is_none()
-            .then(|| Error::NotFound(Subject::Provider(self.provider))))
+            .then_some(Error::NotFound(Subject::Provider(self.provider))))
     }
 }

@@ -171,6 +171,11 @@ async fn what_does_not_belong_does_not_open(db: TestDb) {
             Unreadable::NotAuthentic,
         ),
         (
+            format!("access_token = {from_second}"),
+            "access_token",
+            Unreadable::NotAuthentic,
+        ),
+        (
             "access_token = refresh_token".to_owned(),
             "access_token",
             Unreadable::NotAuthentic,
