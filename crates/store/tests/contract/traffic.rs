@@ -149,7 +149,8 @@ async fn each_read_is_one_statement(db: TestDb) {
     one();
     store.rooms().require(room.id).await.unwrap();
     one();
-    store.rooms().find_by_code(&room.room_code).await.unwrap().unwrap();
+    let listed = PageRequest::first(10, Order::OldestFirst).unwrap();
+    store.participants().list_present(room.id, &listed).await.unwrap();
     one();
     let page = PageRequest::first(10, Order::NewestFirst).unwrap();
     assert_eq!(
