@@ -7,7 +7,9 @@ use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, RuntimeErr, S
 use crate::error::{Error, Result};
 
 /// How many connections a pool may have.
+#[cfg(feature = "postgres")]
 const POSTGRES_CONNECTIONS: u32 = 10;
+#[cfg(feature = "sqlite")]
 const SQLITE_FILE_CONNECTIONS: u32 = 5;
 
 /// How to reach a database, and how patient to be with it.

@@ -31,7 +31,8 @@ pub struct Participants<'a, S> {
 }
 
 /// What becomes of a meeting when the last one is out: a setting of the store. What puts people out (leave, kick, ban) then is
-/// two statements in one transaction on PostgreSQL instead of one that commits by itself.
+/// two statements in one transaction on PostgreSQL instead of one that commits by itself. Deactivating or erasing a user puts
+/// them out without ending a room that this leaves empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenEmpty {
     /// It stays LIVE until somebody ends it: a lost connection does not end a meeting of one.

@@ -9,7 +9,7 @@ use sea_orm::DbBackend;
 use store::audit::{AuditEntry, AuditEvent};
 use store::entity::{RoomId, RoomStatus, UserId};
 use store::participants::ParticipantWithUser;
-use store::{Change, Error, Order, PageRequest, Rejected, Observation};
+use store::{Change, Error, Observation, Order, PageRequest, Rejected};
 
 use crate::harness::{Raw, TestDb};
 

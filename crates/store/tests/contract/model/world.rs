@@ -38,8 +38,8 @@ impl World {
     pub async fn new(db: &TestDb, name: &str, users: usize, rooms: usize) -> Self {
         let users = db.users(name, users).await;
         let mut made = Vec::new();
-        for owner in 0..rooms {
-            let room = db.room(&users[owner], 3).await;
+        for (owner, user) in users.iter().enumerate().take(rooms) {
+            let room = db.room(user, 3).await;
             made.push(Room {
                 id: room.id,
                 owner,
