@@ -5,7 +5,8 @@ use store::entity::ParticipantRole::{CoHost, Host, Participant};
 use store::entity::{ParticipantRole, RoomStatus, user};
 use store::{Actor, AuditEvent, Change, Error, Observation, Order, PageRequest, Rejected, StoreSettings, WhenEmpty};
 
-use crate::harness::TestDb;
+use crate::harness::{Backend, TestDb};
+use crate::wire::Wire;
 
 crate::cases![
     promotion_and_demotion_can_be_told_apart,
@@ -15,6 +16,7 @@ crate::cases![
     a_refused_attempt_is_in_the_trail_even_when_its_unit_rolls_back,
     a_refused_attempt_commits_with_its_unit_once,
     the_last_one_out_ends_the_room_where_the_store_says_so,
+    a_ban_and_a_change_of_role_are_one_statement_each,
 ];
 
 fn page() -> PageRequest {
@@ -290,4 +292,40 @@ async fn the_last_one_out_ends_the_room_where_the_store_says_so(db: TestDb) {
         db.store.rooms().require(room.id).await.unwrap().status,
         RoomStatus::Live
     );
+}
+
+async fn a_ban_and_a_change_of_role_are_one_statement_each(db: TestDb) {
+    let (owner, guest) = (db.user("owner").await, db.user("guest").await);
+    let room = db.room(&owner, 5).await;
+    db.seat(&room, &guest).await;
+    let statements = async |store: &store::Store, wire: Option<&Wire>| {
+        let platform = store.acting(&Actor::system("test"));
+        let participants = platform.participants();
+        let count = |what: &str| {
+            if let Some(wire) = wire {
+                assert_eq!(wire.executions(), ["execute"], "{what}");
+            }
+        };
+        if let Some(wire) = wire {
+            wire.executions();
+        }
+        participants.promote(room.id, guest.id).await.unwrap();
+        count("promote");
+        participants.demote(room.id, guest.id).await.unwrap();
+        count("demote");
+        participants.ban(room.id, guest.id, None, None).await.unwrap();
+        count("ban of somebody present");
+        participants.unban(room.id, guest.id).await.unwrap();
+        count("unban");
+        participants.ban(room.id, guest.id, None, None).await.unwrap();
+        count("ban of somebody absent");
+    };
+    match db.backend {
+        Backend::Sqlite => statements(&db.store, None).await,
+        Backend::Postgres => {
+            let wire = Wire::before(&db.url).await;
+            let store = store::Store::connect(&wire.url).await.unwrap();
+            statements(&store, Some(&wire)).await;
+        }
+    }
 }

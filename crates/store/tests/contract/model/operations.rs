@@ -4,10 +4,11 @@ use chrono::TimeDelta;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use store::entity::ParticipantRole;
-use store::{Error, Rejected, RoomChanges, Store};
+use store::{Error, Order, PageRequest, RecordingMeasures, Rejected, RoomChanges, Store};
 
 use super::actor;
 use super::world::World;
+use crate::recordings::new_recording;
 
 /// What is done. Users and rooms are places in the world's lists.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,12 @@ pub enum What {
     Restore,
     Seats(i32),
     Transfer(usize),
+    Deactivate(usize),
+    Reactivate(usize),
+    /// By the platform for the room's owner.
+    Record,
+    /// The room's newest recording.
+    StopRecording,
 }
 
 /// By whom (none is the platform), where, and what.
@@ -46,7 +53,7 @@ impl Step {
             1 => ParticipantRole::CoHost,
             _ => ParticipantRole::Participant,
         };
-        let what = match random.random_range(0..100) {
+        let what = match random.random_range(0..112) {
             0..34 => What::Join(user, role),
             34..48 => What::Leave(user),
             48..56 => What::Kick(user),
@@ -61,12 +68,16 @@ impl Step {
             91..93 => What::Delete,
             93..95 => What::Restore,
             95..98 => What::Seats(random.random_range(1..=4)),
-            _ => What::Transfer(user),
+            98..100 => What::Transfer(user),
+            100..102 => What::Deactivate(user),
+            102..106 => What::Reactivate(user),
+            106..109 => What::Record,
+            _ => What::StopRecording,
         };
         // Mostly by somebody who may: themself, or the platform.
         let who = match (what, random.random_range(0..4)) {
             (What::Join(user, _) | What::Leave(user), 0..3) => Some(user),
-            (_, 0) => None,
+            (_, 0) | (What::Deactivate(_) | What::Reactivate(_) | What::Record | What::StopRecording, _) => None,
             _ => Some(random.random_range(0..users)),
         };
         Self {
@@ -106,6 +117,29 @@ impl Step {
                 rooms.update(room, changes).await.map(drop)
             }
             What::Transfer(who) => rooms.transfer(room, user(who)).await.map(drop),
+            What::Deactivate(who) => acting.users().deactivate(user(who)).await.map(drop),
+            What::Reactivate(who) => acting.users().reactivate(user(who)).await.map(drop),
+            What::Record => {
+                let owner = store.rooms().any().require(room).await.unwrap().owner_id;
+                let key = world.next_key();
+                acting
+                    .recordings()
+                    .start(new_recording(room, owner, &key))
+                    .await
+                    .map(drop)
+            }
+            What::StopRecording => {
+                let newest = PageRequest::first(1, Order::NewestFirst).unwrap();
+                let found = store.recordings().list_of_room(room, &newest).await.unwrap().items;
+                match found.first() {
+                    None => return "no recording",
+                    Some(found) => acting
+                        .recordings()
+                        .stop(found.id, RecordingMeasures::default())
+                        .await
+                        .map(drop),
+                }
+            }
         };
         word(&done)
     }
@@ -130,6 +164,9 @@ fn word(done: &Result<(), Error>) -> &'static str {
             Rejected::AlreadyOwner { .. } => "already owner",
             Rejected::NotBanned { .. } => "not banned",
             Rejected::CapacityInUse { .. } => "capacity in use",
+            Rejected::UserInactive { .. } => "inactive",
+            Rejected::UserActive { .. } => "active",
+            Rejected::RecordingStatus { .. } => "recording status",
             other => Box::leak(format!("unexpected {other:?}").into_boxed_str()),
         },
         other => Box::leak(format!("unexpected {other:?}").into_boxed_str()),

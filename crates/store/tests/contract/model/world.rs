@@ -1,6 +1,7 @@
 //! The model: users, rooms, seats and bans in plain maps, and the rules as the documentation has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use store::authority::{Operation, Standing, may};
@@ -16,6 +17,9 @@ use crate::harness::TestDb;
 pub struct World {
     pub users: Vec<UserId>,
     pub rooms: Vec<Room>,
+    inactive: BTreeSet<usize>,
+    name: String,
+    keys: AtomicUsize,
     /// The time of the step that was last expected, where steps are.
     at: Option<DateTime<Utc>>,
 }
@@ -31,6 +35,8 @@ pub struct Room {
     joins: i32,
     peak: i32,
     events: usize,
+    /// Each recording in order, and whether it runs.
+    recordings: Vec<bool>,
 }
 
 impl World {
@@ -51,11 +57,15 @@ impl World {
                 joins: 0,
                 peak: 0,
                 events: 1,
+                recordings: Vec::new(),
             });
         }
         Self {
             users: users.into_iter().map(|user| user.id).collect(),
             rooms: made,
+            inactive: BTreeSet::new(),
+            name: name.to_owned(),
+            keys: AtomicUsize::new(0),
             at: None,
         }
     }
@@ -65,11 +75,31 @@ impl World {
         self.at.unwrap_or_else(|| SystemClock.now())
     }
 
+    /// A storage key that nobody has used.
+    pub fn next_key(&self) -> String {
+        format!("{}-{}", self.name, self.keys.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn deactivate(&mut self, user: usize) -> &'static str {
+        if !self.inactive.insert(user) {
+            return "inactive";
+        }
+        for room in &mut self.rooms {
+            room.present.remove(&user);
+        }
+        "done"
+    }
+
     /// What the store must answer, and what must have changed after it.
     pub fn expect(&mut self, step: Step, now: DateTime<Utc>) -> &'static str {
         self.at = Some(now);
+        match step.what {
+            What::Deactivate(user) => return self.deactivate(user),
+            What::Reactivate(user) => return if self.inactive.remove(&user) { "done" } else { "active" },
+            _ => {}
+        }
         let room = &mut self.rooms[step.room];
-        let answer = room.apply(step.who, step.what, now);
+        let answer = room.apply(step.who, step.what, now, &self.inactive);
         match answer {
             Ok(events) => {
                 room.events += events;
@@ -151,8 +181,13 @@ impl Room {
     }
 
     /// Changes the model and says how many events that makes, or why not.
-    fn apply(&mut self, who: Option<usize>, what: What, now: DateTime<Utc>) -> Answer {
+    fn apply(&mut self, who: Option<usize>, what: What, now: DateTime<Utc>, inactive: &BTreeSet<usize>) -> Answer {
         match what {
+            What::Join(user, _)
+                if inactive.contains(&user) && !self.deleted && who.is_none_or(|actor| actor == user) =>
+            {
+                Err("inactive")
+            }
             What::Join(user, role) => self.join(who, user, role, now),
             What::Leave(user) => self.leave(who, user),
             What::Kick(user) => self.kick(who, user),
@@ -169,7 +204,8 @@ impl Room {
             What::End => {
                 let done = self.change_status(Operation::EndRoom, who, Live, Ended)?;
                 self.present.clear();
-                Ok(done)
+                let running = self.recordings.iter_mut().filter(|running| **running);
+                Ok(done + running.map(|running| *running = false).count())
             }
             What::Delete => {
                 self.allowed(Operation::ManageRoom, who)?;
@@ -202,12 +238,34 @@ impl Room {
             }
             What::Transfer(user) => {
                 self.allowed(Operation::TransferRoom, who)?;
+                if inactive.contains(&user) {
+                    return Err("inactive");
+                }
                 if user == self.owner {
                     return Err("already owner");
                 }
                 self.owner = user;
                 Ok(1)
             }
+            What::Record => {
+                self.allowed(Operation::Record, who)?;
+                if inactive.contains(&self.owner) {
+                    return Err("inactive");
+                }
+                if self.status != Live {
+                    return Err("room status");
+                }
+                self.recordings.push(true);
+                Ok(1)
+            }
+            What::StopRecording => {
+                let running = self.recordings.last_mut().ok_or("no recording")?;
+                if !std::mem::take(running) {
+                    return Err("recording status");
+                }
+                Ok(1)
+            }
+            What::Deactivate(_) | What::Reactivate(_) => unreachable!("the world does these"),
         }
     }
 
