@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
-use migration::{Migrator, MigratorTrait};
+use migration::{Migrator, MigratorTrait, clean_test_database};
 use store::connect;
 use store::{Error, Store, StoreSettings};
 
@@ -25,6 +25,9 @@ pub struct DatabaseArgs {
     /// Apply the migrations that a database given by address lacks
     #[arg(long)]
     migrate: bool,
+    /// Empty the database first; refused on one whose name does not say that it is for tests
+    #[arg(long)]
+    clean: bool,
 }
 
 impl DatabaseArgs {
@@ -39,7 +42,9 @@ impl DatabaseArgs {
             None => (format!("sqlite://{}.sqlite?mode=rwc", program_name()), true),
         };
         let db = connect::open(&url, &settings.connect).await?;
-        if migrate {
+        if self.clean {
+            clean_test_database(&db).await?;
+        } else if migrate {
             Migrator::up(&db, None)
                 .await
                 .map_err(|error| Sentence(format!("the migrations failed: {error}")))?;

@@ -137,7 +137,7 @@ pub use page::{Cursor, Order, Page, PageRequest};
 pub use participants::WhenEmpty;
 pub use recordings::{NewRecording, RecordingMeasures, SweptRecording};
 pub use rooms::{NewRoom, RoomChanges, RoomFilter, Schedule};
-pub use store::{Durability, REQUIRED_MIGRATION, RetryPolicy, Store, StoreSettings};
+pub use store::{Durability, Health, REQUIRED_MIGRATION, RetryPolicy, Store, StoreSettings};
 pub use tokens::{KeyRing, ProviderTokens, TokenKey};
 pub use unit::{Acting, Unit};
 pub use users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile, SignedInHow};

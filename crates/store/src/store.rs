@@ -51,6 +51,17 @@ pub enum Durability {
     AsConfigured,
 }
 
+/// What [`Store::health_check`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Which database it is.
+    pub database: &'static str,
+    /// The newest migration that this build needs, and that is there.
+    pub migration: &'static str,
+    /// How long the answer took, the wait for a connection included.
+    pub round_trip: Duration,
+}
+
 /// What a [`Store`] is made with besides its database.
 #[derive(Clone)]
 pub struct StoreSettings {
@@ -177,6 +188,23 @@ impl Store {
             Some(setting) => Err(Error::NotDurable { setting }),
             None => Ok(()),
         }
+    }
+
+    /// Asks the database whether it is there and has the schema; one round trip. For a service's readiness probe.
+    ///
+    /// # Errors
+    /// [`Error::Transient`] or [`Error::Unreachable`] when it does not answer, [`Error::Unmigrated`] when the schema is not there.
+    pub async fn health_check(&self) -> Result<Health> {
+        let asked = std::time::Instant::now();
+        self.require_schema().await?;
+        Ok(Health {
+            database: match self.inner.dialect {
+                Dialect::Postgres => "PostgreSQL",
+                Dialect::Sqlite => "SQLite",
+            },
+            migration: REQUIRED_MIGRATION,
+            round_trip: asked.elapsed(),
+        })
     }
 
     /// Writes in the name of `actor`, each operation a unit of work of its own.

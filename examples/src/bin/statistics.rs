@@ -62,6 +62,11 @@ const MEETINGS: [(&str, &[Step]); 3] = [
 
 async fn run(arguments: Arguments) -> Result<(), Sentence> {
     let mut stage = Stage::open(&arguments.database).await?;
+    let health = stage.store.health_check().await?;
+    print(format_args!(
+        "{} answers; its schema is that of {}",
+        health.database, health.migration
+    ));
     let mut people = Vec::new();
     for name in PEOPLE {
         people.push(stage.register(name).await?);

@@ -312,7 +312,7 @@ impl Mutator {
         match self {
             Self::Join | Self::End => drop(platform.rooms().start(room.id).await.unwrap()),
             Self::Leave | Self::Kick | Self::Ban | Self::Promote | Self::Deactivate => {
-                drop(db.seat(&room, &guest).await)
+                drop(db.seat(&room, &guest).await);
             }
             Self::Demote => drop(platform.participants().join(room.id, guest.id, CoHost).await.unwrap()),
             Self::HandOver | Self::EndWithGuests => {

@@ -56,6 +56,7 @@ mod secrets;
 mod tokens;
 mod traffic;
 mod unit;
+mod upkeep;
 mod users;
 
 fn main() -> std::process::ExitCode {
@@ -100,6 +101,7 @@ fn main() -> std::process::ExitCode {
         tokens::cases(),
         traffic::cases(),
         unit::cases(),
+        upkeep::cases(),
         users::cases(),
     ];
     harness::run(cases.into_iter().flatten().collect())

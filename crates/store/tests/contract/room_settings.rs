@@ -265,9 +265,9 @@ async fn deleting_and_restoring(db: TestDb) {
 
 async fn the_door_shows_owner_and_people_in_two_statements(db: TestDb) {
     let owner = db.user("owner").await;
-    let guests = db.users("guest", 60).await;
-    for count in [3, 60] {
-        let room = db.room(&owner, 100).await;
+    let guests = db.users("guest", 300).await;
+    for count in [3, 300] {
+        let room = db.room(&owner, 300).await;
         for guest in &guests[..count] {
             db.seat(&room, guest).await;
         }
