@@ -13,11 +13,11 @@ use crate::users::new_user;
 crate::cases![
     an_unmigrated_database_is_told_by_the_missing_migration,
     an_address_of_another_kind_is_refused,
-    a_server_that_does_not_answer_is_unreachable_and_no_password_told,
+    @Postgres a_server_that_does_not_answer_is_unreachable_and_no_password_told,
     a_database_that_does_not_exist_is_unreachable,
     a_closed_store_says_so,
-    a_database_in_memory_lives_as_long_as_its_store,
-    an_sqlite_file_keeps_what_was_committed_and_checks_references,
+    @Sqlite a_database_in_memory_lives_as_long_as_its_store,
+    @Sqlite an_sqlite_file_keeps_what_was_committed_and_checks_references,
 ];
 
 async fn an_unmigrated_database_is_told_by_the_missing_migration(db: TestDb) {
@@ -85,11 +85,7 @@ fn impatient() -> StoreSettings {
     }
 }
 
-async fn a_server_that_does_not_answer_is_unreachable_and_no_password_told(db: TestDb) {
-    if db.backend == Backend::Sqlite {
-        // It has no server, user or password; the next case has what can be missing.
-        return;
-    }
+async fn a_server_that_does_not_answer_is_unreachable_and_no_password_told(_: TestDb) {
     // One address where nobody listens, and one where somebody listens who never says a word.
     let port = || async { tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap() };
     let (closed, mute) = (port().await, port().await);
@@ -158,10 +154,7 @@ async fn a_closed_store_says_so(db: TestDb) {
     assert_eq!(raw.number("SELECT count(*) FROM users").await, 1);
 }
 
-async fn a_database_in_memory_lives_as_long_as_its_store(db: TestDb) {
-    if db.backend == Backend::Postgres {
-        return;
-    }
+async fn a_database_in_memory_lives_as_long_as_its_store(_: TestDb) {
     let pool = connect::open("sqlite::memory:", &ConnectSettings::default())
         .await
         .unwrap();
@@ -181,9 +174,6 @@ async fn a_database_in_memory_lives_as_long_as_its_store(db: TestDb) {
 }
 
 async fn an_sqlite_file_keeps_what_was_committed_and_checks_references(db: TestDb) {
-    if db.backend == Backend::Postgres {
-        return;
-    }
     let pool = connect::open(&db.url, &ConnectSettings::default()).await.unwrap();
     // All connections of the pool at once, so that each is asked.
     let mut connections = Vec::new();

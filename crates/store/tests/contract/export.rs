@@ -8,7 +8,7 @@ use store::{
 };
 
 use crate::erasure::record;
-use crate::harness::{Backend, TestDb};
+use crate::harness::TestDb;
 use crate::identity::{account, appended};
 use crate::wire::Wire;
 
@@ -16,7 +16,7 @@ crate::cases![
     an_export_has_everything_but_secrets,
     other_peoples_addresses_are_left_out,
     many_rows_come_once_each,
-    an_export_reads_as_it_is_polled,
+    @Postgres an_export_reads_as_it_is_polled,
     only_they_and_the_platform_export,
 ];
 
@@ -163,9 +163,6 @@ async fn many_rows_come_once_each(db: TestDb) {
 }
 
 async fn an_export_reads_as_it_is_polled(db: TestDb) {
-    if db.backend != Backend::Postgres {
-        return;
-    }
     let ada = db.user("ada").await;
     let wire = Wire::before(&db.url).await;
     let store = Store::connect(&wire.url).await.unwrap();

@@ -28,17 +28,21 @@ pub type Body = fn(TestDb) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A behaviour, named `module::function`.
 pub struct Case {
     pub name: String,
+    /// The one backend that it is for, if it is not for both.
+    pub only: Option<Backend>,
     pub body: Body,
 }
 
 /// Lists the cases of a module: functions `async fn(TestDb)`. One that is not listed is dead code, which CI refuses.
+/// `@Postgres name` is a case for that backend alone, of what the other has not.
 #[macro_export]
 macro_rules! cases {
-    ($($name:ident),+ $(,)?) => {
+    ($($(@$only:ident)? $name:ident),+ $(,)?) => {
         pub fn cases() -> Vec<$crate::harness::Case> {
             let module = module_path!().rsplit("::").next().unwrap_or_default();
             vec![$($crate::harness::Case {
                 name: format!("{module}::{}", stringify!($name)),
+                only: None$(.or(Some($crate::harness::Backend::$only)))?,
                 body: |db| Box::pin($name(db)),
             }),+]
         }
@@ -242,11 +246,16 @@ pub fn run(cases: Vec<Case>) -> ExitCode {
     let mut trials = Vec::new();
     for case in cases {
         let body = case.body;
-        let name = format!("sqlite::{}", case.name);
-        trials.push(Trial::test(name, move || run_case(body, Backend::Sqlite)));
-        let name = format!("postgres::{}", case.name);
-        let trial = Trial::test(name, move || run_case(body, Backend::Postgres));
-        trials.push(trial.with_ignored_flag(ignore_postgres));
+        for (backend, prefix, ignore) in [
+            (Backend::Sqlite, "sqlite", false),
+            (Backend::Postgres, "postgres", ignore_postgres),
+        ] {
+            if case.only.is_none_or(|only| only == backend) {
+                let name = format!("{prefix}::{}", case.name);
+                let trial = Trial::test(name, move || run_case(body, backend));
+                trials.push(trial.with_ignored_flag(ignore));
+            }
+        }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Some(server) = server {

@@ -21,8 +21,8 @@ crate::cases![
     links_are_added_and_taken_away,
     the_last_usable_credential_stays,
     two_unlinks_at_once_leave_one_credential,
-    unlinks_that_waited_see_what_is_gone,
-    what_is_taken_while_waiting_is_refused,
+    @Postgres unlinks_that_waited_see_what_is_gone,
+    @Postgres what_is_taken_while_waiting_is_refused,
     a_seat_taken_while_waiting_is_closed,
     a_provider_finds_its_user,
     an_address_links_only_when_both_sides_verified_it,
@@ -36,7 +36,7 @@ crate::cases![
     deactivation_ends_stays,
     deactivation_and_joins_at_once_leave_no_seat,
     accounts_are_changed_by_their_users_and_the_platform,
-    hot_operations_are_one_statement,
+    @Postgres hot_operations_are_one_statement,
 ];
 
 pub fn profile<'a>(id: &'a str, email: Option<ProviderEmail<'a>>, username: &'a str) -> ProviderProfile<'a> {
@@ -361,9 +361,6 @@ pub async fn until_blocked(raw: &Raw, statements: i64) {
 }
 
 async fn unlinks_that_waited_see_what_is_gone(db: TestDb) {
-    if db.backend != Backend::Postgres {
-        return;
-    }
     let raw = db.raw().await;
     let ada = db.user("ada").await;
     db.acting(&ada)
@@ -398,9 +395,6 @@ async fn unlinks_that_waited_see_what_is_gone(db: TestDb) {
 }
 
 async fn what_is_taken_while_waiting_is_refused(db: TestDb) {
-    if db.backend != Backend::Postgres {
-        return;
-    }
     let raw = db.raw().await;
     let (ada, ben, cleo) = (db.user("ada").await, db.user("ben").await, db.user("cleo").await);
     let held = raw.db.begin().await.unwrap();
@@ -976,9 +970,6 @@ async fn accounts_are_changed_by_their_users_and_the_platform(db: TestDb) {
 }
 
 async fn hot_operations_are_one_statement(db: TestDb) {
-    if db.backend != Backend::Postgres {
-        return;
-    }
     let ada = db.user("ada").await;
     let way_in = ways_in(&db.store, &ada).await[0].id;
     let wire = Wire::before(&db.url).await;

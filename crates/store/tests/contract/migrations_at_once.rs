@@ -24,7 +24,7 @@ crate::cases![
     a_look_at_the_status_disturbs_nobody,
     the_program_tells_how_it_went,
     whoever_waits_gets_the_lock_when_its_holder_dies,
-    the_lock_outlasts_a_server_that_ends_idle_transactions,
+    @Postgres the_lock_outlasts_a_server_that_ends_idle_transactions,
 ];
 
 async fn is_migrated_once(empty: &Empty, model: &TestDb) {
@@ -229,9 +229,6 @@ async fn hold_lock(raw: &Raw, backend: Backend) -> DatabaseTransaction {
 /// The connection that has the lock is idle while the other one works. `idle_in_transaction_session_timeout`, which
 /// administrators like to set, must not end it.
 async fn the_lock_outlasts_a_server_that_ends_idle_transactions(db: TestDb) {
-    if db.backend == Backend::Sqlite {
-        return;
-    }
     let raw = db.raw().await;
     let obstacle = raw.db.begin().await.unwrap();
     obstacle

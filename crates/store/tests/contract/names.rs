@@ -2,12 +2,12 @@
 
 use migration::{Migrator, MigratorTrait};
 
-use crate::harness::{Backend, Raw, TestDb, empty_database_with, raw_of};
+use crate::harness::{Raw, TestDb, empty_database_with, raw_of};
 use crate::rows::{Refusal, Sql};
 
 crate::cases![
     two_names_that_differ_in_case_alone_are_one,
-    the_language_of_the_database_does_not_matter,
+    @Postgres the_language_of_the_database_does_not_matter,
 ];
 
 async fn assert_case_does_not_count(raw: &Raw) {
@@ -37,9 +37,6 @@ async fn two_names_that_differ_in_case_alone_are_one(db: TestDb) {
 
 /// SQLite knows no languages; PostgreSQL's `C` folds ASCII alone, and in Turkish `I` is the capital of `ı`.
 async fn the_language_of_the_database_does_not_matter(db: TestDb) {
-    if db.backend == Backend::Sqlite {
-        return;
-    }
     let mut languages = vec![("LOCALE 'C'", "i")];
     let has_icu = "SELECT count(*) FROM pg_collation WHERE collprovider = 'i' AND collname LIKE 'tr-%'
         AND current_setting('server_version_num')::int >= 150000";

@@ -4,11 +4,11 @@ use store::entity::RecordingId;
 use store::entity::RecordingStatus::{Started, Stopped};
 use store::{Acting, Error, Order, PageRequest, Rejected};
 
-use crate::harness::{Backend, TestDb};
+use crate::harness::TestDb;
 use crate::recordings::{Act, live_room, new_recording, told_of};
 use crate::wire::Wire;
 
-crate::cases![conflicting_changes_have_one_winner, each_change_is_one_statement];
+crate::cases![conflicting_changes_have_one_winner, @Postgres each_change_is_one_statement];
 
 /// Lets 32 tasks do these at once and says which went through.
 async fn race(acting: &Acting, id: RecordingId, acts: [Act; 32]) -> Vec<Act> {
@@ -56,9 +56,6 @@ async fn conflicting_changes_have_one_winner(db: TestDb) {
 }
 
 async fn each_change_is_one_statement(db: TestDb) {
-    if db.backend != Backend::Postgres {
-        return;
-    }
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
     let wire = Wire::before(&db.url).await;

@@ -7,11 +7,11 @@ use crate::harness::{Backend, TestDb, password_hash};
 use crate::wire::Wire;
 
 crate::cases![
-    each_operation_alone_is_one_statement,
-    an_end_is_two_statements_in_a_transaction,
-    a_unit_adds_begin_and_commit_alone,
-    a_unit_that_fails_sends_a_rollback,
-    each_read_is_one_statement,
+    @Postgres each_operation_alone_is_one_statement,
+    @Postgres an_end_is_two_statements_in_a_transaction,
+    @Postgres a_unit_adds_begin_and_commit_alone,
+    @Postgres a_unit_that_fails_sends_a_rollback,
+    @Postgres each_read_is_one_statement,
 ];
 
 /// A store whose statements are counted; none on SQLite, which has no wire.
