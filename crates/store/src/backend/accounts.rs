@@ -127,6 +127,7 @@ pub(crate) fn deactivate(at: &Moment<'_>, user: UserId) -> Plan {
 pub(crate) fn leave_everywhere(at: &Moment<'_>, user: UserId) -> Plan {
     let left_at = at.dialect.later(":now", "joined_at");
     let duration = at.dialect.seconds_between("joined_at", &left_at);
+    let seated_in = "SELECT room_id FROM room_participants WHERE user_id = :user AND left_at IS NULL";
     let event = Change::UserDeactivated {
         target: user,
         closed_stays: 0,
@@ -138,9 +139,8 @@ pub(crate) fn leave_everywhere(at: &Moment<'_>, user: UserId) -> Plan {
             "rooms_locked",
             &[("id", Kind::Uuid)],
             format!(
-                "SELECT id FROM rooms
-                WHERE id IN (SELECT room_id FROM room_participants WHERE user_id = :user AND left_at IS NULL)
-                ORDER BY id{}",
+                "SELECT id FROM rooms WHERE {} ORDER BY id{}",
+                at.dialect.among("id", seated_in),
                 at.dialect.for_change()
             ),
         ))
@@ -150,13 +150,16 @@ pub(crate) fn leave_everywhere(at: &Moment<'_>, user: UserId) -> Plan {
             &[("room_id", Kind::Uuid)],
             format!(
                 "UPDATE room_participants SET left_at = {left_at}, duration_seconds = {duration}
-                WHERE user_id = :user AND left_at IS NULL AND room_id IN (SELECT id FROM rooms_locked) RETURNING room_id"
+                WHERE user_id = :user AND left_at IS NULL AND {} RETURNING room_id",
+                at.dialect.among("room_id", "SELECT id FROM rooms_locked")
             ),
         ))
         .step(Step::effect(
             "counted",
-            "UPDATE rooms SET active_participants = active_participants - 1, updated_at = :now
-            WHERE id IN (SELECT room_id FROM closed)",
+            format!(
+                "UPDATE rooms SET active_participants = active_participants - 1, updated_at = :now WHERE {}",
+                at.dialect.among("id", "SELECT room_id FROM closed")
+            ),
         ))
         .step(Step::guard(
             "summed_up",

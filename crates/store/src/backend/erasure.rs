@@ -41,6 +41,8 @@ pub(crate) fn lock_rooms(at: &Moment<'_>, user: UserId) -> Plan {
         ("owner", &at.dialect.readable_uuid("owner_id")),
         ("status", "status"),
     ]);
+    let concerned = "SELECT id FROM rooms WHERE owner_id = :user AND status IN ('CREATED', 'LIVE')
+        UNION ALL SELECT room_id FROM room_participants WHERE user_id = :user AND left_at IS NULL";
     Plan::yielding("found")
         .bind("user", user)
         // The columns are the newest, also of a room that changed while its lock was waited for.
@@ -48,10 +50,8 @@ pub(crate) fn lock_rooms(at: &Moment<'_>, user: UserId) -> Plan {
             "rooms_locked",
             &[("id", Kind::Uuid), ("owner_id", Kind::Uuid), ("status", Kind::Text)],
             format!(
-                "SELECT id, owner_id, CAST(status AS text) AS status FROM rooms
-                WHERE id IN (SELECT id FROM rooms WHERE owner_id = :user AND status IN ('CREATED', 'LIVE')
-                    UNION ALL SELECT room_id FROM room_participants WHERE user_id = :user AND left_at IS NULL)
-                ORDER BY id{}",
+                "SELECT id, owner_id, CAST(status AS text) AS status FROM rooms WHERE {} ORDER BY id{}",
+                at.dialect.among("id", concerned),
                 at.dialect.for_change()
             ),
         ))
@@ -68,6 +68,12 @@ pub(crate) fn lock_recordings(at: &Moment<'_>, user: UserId, ended: &Json) -> Pl
         ("bucket", "storage_bucket"),
         ("key", "storage_key"),
     ]);
+    let concerned = format!(
+        "SELECT id FROM recordings WHERE owner_id = :user AND deleted_at IS NULL
+        UNION ALL SELECT id FROM recordings WHERE status IN ('STARTED', 'IN_PROGRESS')
+            AND room_id IN (SELECT of_id FROM {})",
+        at.dialect.listed(":ended")
+    );
     Plan::yielding("found")
         .bind("user", user)
         .bind("ended", ended.clone())
@@ -83,11 +89,8 @@ pub(crate) fn lock_recordings(at: &Moment<'_>, user: UserId, ended: &Json) -> Pl
             ],
             format!(
                 "SELECT id, room_id, owner_id, CAST(status AS text) AS status, storage_bucket, storage_key FROM recordings
-                WHERE id IN (SELECT id FROM recordings WHERE owner_id = :user AND deleted_at IS NULL
-                    UNION ALL SELECT id FROM recordings WHERE status IN ('STARTED', 'IN_PROGRESS')
-                        AND room_id IN (SELECT of_id FROM {}))
-                ORDER BY id{}",
-                at.dialect.listed(":ended"),
+                WHERE {} ORDER BY id{}",
+                at.dialect.among("id", &concerned),
                 at.dialect.for_change()
             ),
         ))
@@ -165,41 +168,45 @@ fn close_rooms(dialect: Dialect, plan: Plan) -> Plan {
     let left_at = dialect.later(":now", "joined_at");
     let stay = dialect.seconds_between("joined_at", &left_at);
     let ended_at = dialect.later(":now", "started_at");
-    let [ended, cancelled, left] = [":ended_rooms", ":cancelled_rooms", ":left_rooms"]
-        .map(|list| format!("(SELECT of_id FROM {})", dialect.listed(list)));
+    let of_list = |column, list| dialect.among(column, &format!("SELECT of_id FROM {}", dialect.listed(list)));
+    let in_ended = of_list("room_id", ":ended_rooms");
     plan.step(Step::lookup(
         "present",
         &[("room_id", Kind::Uuid), ("stays", Kind::Integer)],
         format!(
             "SELECT room_id, CAST(count(*) AS integer) AS stays FROM room_participants
-            WHERE left_at IS NULL AND room_id IN {ended} GROUP BY room_id"
+            WHERE left_at IS NULL AND {in_ended} GROUP BY room_id"
         ),
     ))
     .step(Step::lookup(
         "seated",
         &[("room_id", Kind::Uuid)],
         format!(
-            "SELECT room_id FROM room_participants WHERE left_at IS NULL AND user_id = :user AND room_id IN {left}"
+            "SELECT room_id FROM room_participants WHERE left_at IS NULL AND user_id = :user AND {}",
+            of_list("room_id", ":left_rooms")
         ),
     ))
     .step(Step::effect(
         "stays_ended",
         format!(
             "UPDATE room_participants SET left_at = {left_at}, duration_seconds = {stay}
-            WHERE left_at IS NULL AND room_id IN {ended}"
+            WHERE left_at IS NULL AND {in_ended}"
         ),
     ))
     .step(Step::effect(
         "seats_left",
         format!(
             "UPDATE room_participants SET left_at = {left_at}, duration_seconds = {stay}
-            WHERE left_at IS NULL AND user_id = :user AND room_id IN (SELECT room_id FROM seated)"
+            WHERE left_at IS NULL AND user_id = :user AND {}",
+            dialect.among("room_id", "SELECT room_id FROM seated")
         ),
     ))
     .step(Step::effect(
         "counted",
-        "UPDATE rooms SET active_participants = active_participants - 1, updated_at = :now
-        WHERE id IN (SELECT room_id FROM seated)",
+        format!(
+            "UPDATE rooms SET active_participants = active_participants - 1, updated_at = :now WHERE {}",
+            dialect.among("id", "SELECT room_id FROM seated")
+        ),
     ))
     .step(Step::lookup(
         "ended",
@@ -207,13 +214,17 @@ fn close_rooms(dialect: Dialect, plan: Plan) -> Plan {
         format!(
             "UPDATE rooms SET status = 'ENDED', ended_at = {ended_at}, active_participants = 0, updated_at = :now,
                 duration_seconds = {duration}
-            WHERE id IN {ended} RETURNING id, duration_seconds",
+            WHERE {which} RETURNING id, duration_seconds",
+            which = of_list("id", ":ended_rooms"),
             duration = dialect.seconds_between("started_at", &ended_at),
         ),
     ))
     .step(Step::effect(
         "cancelled",
-        format!("UPDATE rooms SET status = 'CANCELLED', updated_at = :now WHERE id IN {cancelled}"),
+        format!(
+            "UPDATE rooms SET status = 'CANCELLED', updated_at = :now WHERE {}",
+            of_list("id", ":cancelled_rooms")
+        ),
     ))
 }
 
@@ -228,8 +239,8 @@ fn close_recordings(dialect: Dialect, plan: Plan) -> Plan {
                 stopped_at = CASE WHEN status IN ('STARTED', 'IN_PROGRESS') THEN {stopped_at} ELSE stopped_at END,
                 status = CASE WHEN status IN ('STARTED', 'IN_PROGRESS') THEN 'STOPPED' ELSE status END,
                 deleted_at = CASE WHEN owner_id = :user THEN COALESCE(deleted_at, :now) ELSE deleted_at END
-            WHERE id IN ({})",
-            lists.join(" UNION "),
+            WHERE {which}",
+            which = dialect.among("id", &lists.join(" UNION ")),
             stopped_at = dialect.later(":now", "started_at"),
         ),
     ))

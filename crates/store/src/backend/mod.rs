@@ -84,6 +84,18 @@ impl Dialect {
         }
     }
 
+    /// A condition that a column has one of the values that a select yields, for statements that lock or change rows.
+    ///
+    /// On PostgreSQL the values are an array, settled before the first row is looked at. `IN (SELECT ..)` would not do: of a
+    /// row that changed while its lock was waited for, PostgreSQL asks the condition again by running the join again in
+    /// part, and where the select is a UNION it then leaves rows out that fulfil it.
+    fn among(self, column: &str, select: &str) -> String {
+        match self {
+            Self::Postgres => format!("{column} = ANY (ARRAY({select}))"),
+            Self::Sqlite => format!("{column} IN ({select})"),
+        }
+    }
+
     /// The later of two times.
     fn later(self, a: &str, b: &str) -> String {
         match self {

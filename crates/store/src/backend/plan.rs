@@ -11,6 +11,7 @@
 //! - On PostgreSQL all steps see the database as it was when the statement began, plus what a locking select or an UPDATE
 //!   finds newest. So a plan may change rows that it names by key, never "all rows that ..", of which new ones may have
 //!   come in while it waited for a lock; what needs that is two plans in one transaction (see `Operation::then`).
+//! - What locks or changes the rows of a select takes their keys through [`Dialect::among`], which says why.
 //! - Steps that write to one table must not touch the same row twice.
 //!
 //! Parameters are written `:name`.

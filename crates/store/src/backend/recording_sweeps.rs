@@ -70,9 +70,10 @@ fn sweep(at: &Moment<'_>, plan: Plan, limit: u16, due: &str, set: &str, event: &
                 ("storage_key", Kind::Text),
             ],
             format!(
-                "UPDATE recordings SET {set}, updated_at = {updated_at} WHERE id IN (SELECT id FROM due)
+                "UPDATE recordings SET {set}, updated_at = {updated_at} WHERE {due}
                 RETURNING id, room_id, storage_bucket, storage_key",
                 updated_at = at.dialect.later(":now", "updated_at"),
+                due = at.dialect.among("id", "SELECT id FROM due"),
             ),
         ))
         .step(Step::guard(

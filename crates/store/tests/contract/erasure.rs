@@ -1,6 +1,7 @@
 //! The right to be forgotten: what goes, what stays, and who else is at it.
 
 use chrono::TimeDelta;
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use store::entity::AuthProviderType::{GitHub, Google};
 use store::entity::ParticipantRole::Participant;
 use store::entity::{RoomId, RoomStatus, UserId, user};
@@ -11,7 +12,7 @@ use store::{
 use uuid::Uuid;
 
 use crate::harness::{Raw, TestDb, password_hash};
-use crate::identity::{account, actions, appended, profile};
+use crate::identity::{account, actions, appended, profile, until_blocked};
 use crate::tokens::whole_table;
 
 crate::cases![
@@ -23,6 +24,8 @@ crate::cases![
     a_unit_that_is_rolled_back_erases_nobody,
     only_they_and_the_platform_erase,
     one_of_many_erasures_does_it,
+    @Postgres rooms_that_change_meanwhile_are_not_left_out,
+    @Postgres recordings_that_change_meanwhile_are_not_left_out,
     erasures_of_people_in_each_others_rooms_do_not_deadlock,
     erasures_race_with_everything,
 ];
@@ -391,6 +394,50 @@ async fn one_of_many_erasures_does_it(db: TestDb) {
     }
     assert_eq!(did, 1);
     check_invariants(&db.raw().await).await;
+}
+
+async fn rooms_that_change_meanwhile_are_not_left_out(db: TestDb) {
+    erase_while_it_changes(db, "rooms").await;
+}
+
+async fn recordings_that_change_meanwhile_are_not_left_out(db: TestDb) {
+    erase_while_it_changes(db, "recordings").await;
+}
+
+/// Erases somebody while each row of `table` is changed by another transaction.
+async fn erase_while_it_changes(db: TestDb, table: &str) {
+    let raw = db.raw().await;
+    // What is left is the plan of large tables: rows by their key, one for each that a select yields.
+    let database = raw.texts("SELECT quote_ident(current_database())").await;
+    for step in ["hashjoin", "mergejoin", "seqscan", "memoize", "material"] {
+        raw.run(&format!("ALTER DATABASE {} SET enable_{step} = off", database[0])).await;
+    }
+    let store = db.store_with(crate::harness::settings()).await;
+    let (owner, ada) = (db.user("owner").await, db.user("ada").await);
+    let mut rooms = vec![db.room(&ada, 9).await];
+    for _ in 0..3 {
+        rooms.push(db.room(&owner, 9).await);
+    }
+    for (number, room) in rooms.iter().enumerate() {
+        db.seat(room, &ada).await;
+        // Her own in rooms that go on, and somebody else's in the room that ends with her.
+        let recorded_by = if number == 0 { &owner } else { &ada };
+        record(&raw, room.id, recorded_by.id, "STARTED", &format!("key{number}")).await;
+    }
+    let held = raw.db.begin().await.unwrap();
+    let touch = format!("UPDATE {table} SET updated_at = updated_at");
+    held.execute_unprepared(&touch).await.unwrap();
+    let (acting, id) = (store.acting(&Actor::system("test")), ada.id);
+    let erased = tokio::spawn(async move { acting.users().erase(id).await });
+    until_blocked(&raw, 1).await;
+    held.commit().await.unwrap();
+    let receipt = erased.await.unwrap().unwrap();
+    assert_eq!((receipt.rooms_ended, receipt.recordings_deleted), (1, 3));
+    let open = "SELECT count(*) FROM room_participants WHERE left_at IS NULL";
+    assert_eq!(raw.number(open).await, 0);
+    let running = "SELECT count(*) FROM recordings WHERE status <> 'STOPPED'";
+    assert_eq!(raw.number(running).await, 0);
+    check_invariants(&raw).await;
 }
 
 async fn erasures_of_people_in_each_others_rooms_do_not_deadlock(db: TestDb) {
