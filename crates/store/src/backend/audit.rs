@@ -113,15 +113,20 @@ impl Plan {
     }
 
     fn bind_event(self, at: &Moment<'_>, names: &Names, event: &EventColumns) -> Self {
-        let mut details = event.details.clone();
-        if let Some(system) = at.actor.system_name() {
-            details.insert(SYSTEM.to_owned(), system.into());
-        }
         self.bind(names.id, at.id())
             .bind(names.action, action(event.action))
             .bind(names.target, event.target)
-            .bind(names.details, without_nul(Json::Object(details)))
+            .bind(names.details, stored_details(at, event))
     }
+}
+
+/// An event's details as they are stored.
+fn stored_details(at: &Moment<'_>, event: &EventColumns) -> Json {
+    let mut details = event.details.clone();
+    if let Some(system) = at.actor.system_name() {
+        details.insert(SYSTEM.to_owned(), system.into());
+    }
+    without_nul(Json::Object(details))
 }
 
 /// Texts of events come from clients as well. `jsonb` cannot hold a NUL; the event must not be lost for it.
@@ -172,10 +177,6 @@ impl Plan {
     /// Appends events for what the operation brings with it. The plan must have an event of its own as well.
     pub(crate) fn audit_listed(self, at: &Moment<'_>, each: &Each<'_>) -> Self {
         let event = each.event.to_columns();
-        let mut details = event.details;
-        if let Some(system) = at.actor.system_name() {
-            details.insert(SYSTEM.to_owned(), system.into());
-        }
         let metadata = at.dialect.json_with(&format!(":{}", each.details), each.computed);
         let action = format!("'{}'", event.action.to_value().value);
         let insert = format!(
@@ -186,7 +187,7 @@ impl Plan {
             room = each.room,
             from = each.from,
         );
-        self.bind(each.details, Json::Object(details))
+        self.bind(each.details, stored_details(at, &event))
             .step(Step::effect(each.name, insert))
     }
 }

@@ -41,10 +41,6 @@ pub(crate) fn register(
     password_hash: &Secret,
 ) -> Plan {
     let columns = at.dialect.columns_of::<user::Entity>();
-    let event = Change::UserRegistered {
-        target: user,
-        provider: AuthProviderType::Local,
-    };
     let plan = Plan::yielding("registered")
         .bind("user", user)
         .bind("username", username)
@@ -52,9 +48,6 @@ pub(crate) fn register(
         .bind("display_name", display_name)
         .bind("password_hash", password_hash.clone())
         .bind("now", at.now)
-        .bind("provider", at.id())
-        .bind("provider_type", kind(AuthProviderType::Local))
-        .bind("provider_id", user.to_string())
         .step(Step::guard(
             "registered",
             &[("id", Kind::Uuid)],
@@ -63,21 +56,12 @@ pub(crate) fn register(
                 VALUES (:user, :username, :email, :password_hash, :display_name, TRUE, FALSE, :now, :now)
                 ON CONFLICT DO NOTHING RETURNING {columns}"
             ),
-        ))
-        .step(Step::effect(
-            "provided",
-            "INSERT INTO auth_providers (id, user_id, provider_type, provider_id, provider_email, created_at, updated_at)
-            SELECT :provider, registered.id, :provider_type, :provider_id, :email, :now, :now FROM registered",
         ));
-    plan.audit(
+    with_way_in(
         at,
-        &Entry {
-            name: "audited",
-            from: "registered",
-            room: "NULL",
-            event: &event,
-            computed: &[],
-        },
+        plan.bind("provider_id", user.to_string()),
+        user,
+        AuthProviderType::Local,
     )
 }
 
@@ -85,10 +69,6 @@ pub(crate) fn register(
 /// account's unique index fires when somebody takes it at the same moment, and then nothing has happened either.
 pub(crate) fn register_external(at: &Moment<'_>, user: UserId, profile: &CheckedProfile) -> Plan {
     let columns = at.dialect.columns_of::<user::Entity>();
-    let event = Change::UserRegistered {
-        target: user,
-        provider: profile.account.provider,
-    };
     let plan = Plan::yielding("registered")
         .bind("user", user)
         .bind("username", profile.username.clone())
@@ -96,8 +76,6 @@ pub(crate) fn register_external(at: &Moment<'_>, user: UserId, profile: &Checked
         .bind("is_verified", profile.email_is_verified)
         .bind("display_name", profile.display_name.clone())
         .bind("now", at.now)
-        .bind("provider", at.id())
-        .bind("provider_type", kind(profile.account.provider))
         .bind("provider_id", profile.account.provider_id.clone())
         .step(Step::guard(
             "free",
@@ -113,20 +91,28 @@ pub(crate) fn register_external(at: &Moment<'_>, user: UserId, profile: &Checked
                 SELECT :user, :username, :email, :display_name, TRUE, :is_verified, :now, :now FROM free WHERE TRUE
                 ON CONFLICT DO NOTHING RETURNING {columns}"
             ),
-        ))
+        ));
+    with_way_in(at, plan, user, profile.account.provider)
+}
+
+/// The rest of a registration, whose guard is `registered`: the way in, with `:provider_id` and `:email`, and the event.
+fn with_way_in(at: &Moment<'_>, plan: Plan, user: UserId, provider: AuthProviderType) -> Plan {
+    let event = Change::UserRegistered { target: user, provider };
+    plan.bind("provider", at.id())
+        .bind("provider_type", kind(provider))
         .step(Step::effect(
             "provided",
             "INSERT INTO auth_providers (id, user_id, provider_type, provider_id, provider_email, created_at, updated_at)
             SELECT :provider, registered.id, :provider_type, :provider_id, :email, :now, :now FROM registered",
-        ));
-    plan.audit(
-        at,
-        &Entry {
-            name: "audited",
-            from: "registered",
-            room: "NULL",
-            event: &event,
-            computed: &[],
-        },
-    )
+        ))
+        .audit(
+            at,
+            &Entry {
+                name: "audited",
+                from: "registered",
+                room: "NULL",
+                event: &event,
+                computed: &[],
+            },
+        )
 }

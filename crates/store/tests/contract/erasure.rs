@@ -410,7 +410,8 @@ async fn erase_while_it_changes(db: TestDb, table: &str) {
     // What is left is the plan of large tables: rows by their key, one for each that a select yields.
     let database = raw.texts("SELECT quote_ident(current_database())").await;
     for step in ["hashjoin", "mergejoin", "seqscan", "memoize", "material"] {
-        raw.run(&format!("ALTER DATABASE {} SET enable_{step} = off", database[0])).await;
+        raw.run(&format!("ALTER DATABASE {} SET enable_{step} = off", database[0]))
+            .await;
     }
     let store = db.store_with(crate::harness::settings()).await;
     let (owner, ada) = (db.user("owner").await, db.user("ada").await);
