@@ -17,7 +17,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 const LOG_TARGET: &str = "sea_orm_migration";
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
-/// Every migration here runs whole or not at all, on both backends.
+/// For a migration that runs whole or not at all, on both backends.
 pub(crate) fn in_transaction() -> Option<bool> {
     Some(true)
 }
@@ -40,6 +40,8 @@ impl MigratorTrait for Migrations {
         vec![
             Box::new(crate::m20261101_000001_base_schema::Migration),
             Box::new(crate::m20261122_000002_audit_actions::Migration),
+            Box::new(crate::m20261122_000003_audit_custody_actions::Migration),
+            Box::new(crate::m20261122_000004_audit_indexes::Migration),
         ]
     }
 }

@@ -9,8 +9,8 @@ pub(crate) async fn add_audit_actions(db: &DatabaseExecutor<'_>, added: &[&str])
         DbBackend::Sqlite => {
             let more = quoted(added);
             rebuild_audit_logs(db, |sql| {
-                let end = check_end(sql)?;
-                Some(format!("{},\n        {more}{}", sql[..end].trim_end(), &sql[end..]))
+                let end = sql[..check_end(sql)?].trim_end().len();
+                Some(format!("{},\n        {more}{}", &sql[..end], &sql[end..]))
             })
             .await
         }
@@ -29,7 +29,7 @@ pub(crate) async fn remove_audit_actions(db: &DatabaseExecutor<'_>, removed: &[&
     match db.get_database_backend() {
         DbBackend::Sqlite => {
             let gone = format!(",\n        {}", quoted(removed));
-            rebuild_audit_logs(db, |sql| sql.contains(&gone).then(|| sql.replacen(&gone, "\n    ", 1))).await
+            rebuild_audit_logs(db, |sql| sql.contains(&gone).then(|| sql.replacen(&gone, "", 1))).await
         }
         _ => {
             let sql = format!(

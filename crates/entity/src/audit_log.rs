@@ -71,6 +71,9 @@ pub enum AuditAction {
     RecordingRetried,
     RecordingRestored,
     RecordingExpiryChanged,
+    // Added by m20261122_000003.
+    AuditExported,
+    AuditRetired,
 }
 
 /// The action of a stored row: one that this build knows, or the text of one that a later build added.
@@ -210,7 +213,7 @@ mod tests {
 
     #[test]
     fn each_action_reads_back() {
-        assert_eq!(AuditAction::iter().count(), 31 + 22);
+        assert_eq!(AuditAction::iter().count(), 31 + 22 + 2);
         for action in AuditAction::iter() {
             let recorded = RecordedAction::from(action);
             assert_eq!(RecordedAction::from_text(recorded.name()), recorded);

@@ -3,6 +3,8 @@
 //! There are two kinds, so that an audit row of a change cannot be written without the change: a [`Change`] is appended by
 //! the operation that makes it and by nothing else; an [`Observation`] changes no table, and `audit().append` takes it.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, Utc};
 use entity::{AuditAction, AuthProviderType, ParticipantRole, RecordedAction, RecordingId, UserId};
 use sea_orm::ActiveEnum;
@@ -191,6 +193,34 @@ pub enum Change {
         recording: RecordingId,
         #[serde(default)]
         expires_at: Option<DateTime<Utc>>,
+    },
+    /// Part of the trail was exported; the fields are those of its filter. The room, if it was one room's, is the event's.
+    AuditExported {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<UserId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        actor: Option<UserId>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        actions: Vec<AuditAction>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<DateTime<Utc>>,
+        until: DateTime<Utc>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
+        /// It went on where an earlier one had stopped.
+        resumed: bool,
+    },
+    /// Events of before `until` were written to a file, which was verified, and are no longer in the database.
+    AuditRetired {
+        /// The table that held them.
+        partition: String,
+        /// None where the table had no lower bound.
+        #[serde(default)]
+        since: Option<DateTime<Utc>>,
+        until: DateTime<Utc>,
+        events: i64,
+        /// Of the file, in hexadecimal digits.
+        sha256: String,
     },
 }
 

@@ -136,6 +136,24 @@ fn one_of_each() -> Vec<AuditEvent> {
             expires_at: None,
         }
         .into(),
+        Change::AuditExported {
+            target: Some(target),
+            actor: Some(target),
+            actions: vec![AuditAction::UserKicked],
+            since: Some(DateTime::UNIX_EPOCH),
+            until: DateTime::UNIX_EPOCH,
+            address: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+            resumed: false,
+        }
+        .into(),
+        Change::AuditRetired {
+            partition: text(),
+            since: None,
+            until: DateTime::UNIX_EPOCH,
+            events: 7,
+            sha256: text(),
+        }
+        .into(),
         Observation::UserLoginFailed {
             target: None,
             login: text(),

@@ -1,0 +1,27 @@
+//! Actions for what is done with the trail itself: exported, and months of it retired.
+
+use sea_orm_migration::prelude::*;
+
+use crate::locked::in_transaction;
+use crate::values;
+
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+const ADDED: [&str; 2] = ["AUDIT_EXPORTED", "AUDIT_RETIRED"];
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    fn use_transaction(&self) -> Option<bool> {
+        in_transaction()
+    }
+
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        values::add_audit_actions(manager.get_connection(), &ADDED).await
+    }
+
+    /// Fails, and changes nothing, when a row of the trail has one of these actions: the trail is never cut.
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        values::remove_audit_actions(manager.get_connection(), &ADDED).await
+    }
+}
