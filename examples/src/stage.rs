@@ -9,7 +9,10 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use store::authority::Standing;
 use store::clock::{Clock, Ids, ManualClock, RandomIds, SystemClock};
 use store::entity::{RoomId, Secret, UserId, user};
-use store::{Acting, Actor, AuditEvent, Change, Error, NewUser, Observation, Order, PageRequest, Store, StoreSettings};
+use store::{
+    Acting, Actor, AuditEvent, AuditFilter, Change, Error, NewUser, Observation, Order, PageRequest, Store,
+    StoreSettings,
+};
 
 use crate::{DatabaseArgs, Sentence, clock_time, length, print, table};
 
@@ -130,7 +133,7 @@ impl Stage {
     /// Those of the store.
     pub async fn trail(&self, room: RoomId) -> Result<String, Error> {
         let page = PageRequest::first(200, Order::OldestFirst)?;
-        let trail = self.store.audit().trail_of_room(room, &page).await?;
+        let trail = self.store.audit().list(&AuditFilter::of_room(room), &page).await?;
         let rows = trail.items.iter().map(|entry| {
             let by = entry.actor.map(|id| self.name(id)).or_else(|| entry.system.clone());
             vec![

@@ -53,6 +53,22 @@ impl PageRequest {
         }
     }
 
+    pub(crate) fn of(size: u16, order: Order, after: Option<Cursor>) -> Self {
+        Self { size, order, after }
+    }
+
+    pub(crate) fn size(&self) -> u16 {
+        self.size
+    }
+
+    pub(crate) fn order(&self) -> Order {
+        self.order
+    }
+
+    pub(crate) fn cursor(&self) -> Option<Cursor> {
+        self.after
+    }
+
     /// The rows behind `cursor`, which must come from the same list in the same order.
     #[must_use]
     pub fn after(mut self, cursor: Cursor) -> Self {
@@ -100,7 +116,7 @@ impl PageRequest {
 /// Rows, and where the next ones begin.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Page<T> {
-    /// At most as many as asked for.
+    /// At most as many as asked for; a list says so where there may be fewer although more follow.
     pub items: Vec<T>,
     /// For [`PageRequest::after`]; none when this page was the last.
     pub next: Option<Cursor>,
@@ -119,8 +135,8 @@ impl<T> Page<T> {
 /// A place in a list, opaque to clients: its text may be handed out and taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    at: DateTime<Utc>,
-    id: Uuid,
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) id: Uuid,
 }
 
 const CURSOR_VERSION: u8 = 1;

@@ -13,7 +13,8 @@ use store::entity::AuthProviderType::Google;
 use store::entity::ParticipantRole::Participant;
 use store::entity::{RoomId, Secret, user};
 use store::{
-    Actor, ErasureReceipt, Error, NewRoom, NewUser, Order, PageRequest, ProviderAccount, Store, StoreSettings,
+    Actor, AuditFilter, ErasureReceipt, Error, NewRoom, NewUser, Order, PageRequest, ProviderAccount, Store,
+    StoreSettings,
 };
 
 /// Exports all that is held about a user, erases them, and shows what is left
@@ -60,7 +61,7 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
     );
     show_rooms(&store, &rooms).await?;
     let page = PageRequest::first(50, Order::OldestFirst)?;
-    let trail = store.audit().trail_of_room(rooms[0].1, &page).await?;
+    let trail = store.audit().list(&AuditFilter::of_room(rooms[0].1), &page).await?;
     let actions: Vec<String> = trail.items.iter().map(|entry| entry.event.action()).collect();
     println!(
         "\nThe trail of her live room, which is never changed: {}",

@@ -17,8 +17,8 @@ use store::clock::{Clock, Ids, ManualClock, RandomIds};
 use store::entity::ParticipantRole::{Host, Participant};
 use store::entity::{ParticipantRole, RecordingId, Secret, recording, room, user};
 use store::{
-    Acting, Actor, AuditEvent, Change, Error, NewRecording, NewRoom, NewUser, Order, PageRequest, RecordingMeasures,
-    Rejected, Store, StoreSettings, SweptRecording,
+    Acting, Actor, AuditEvent, AuditFilter, Change, Error, NewRecording, NewRoom, NewUser, Order, PageRequest,
+    RecordingMeasures, Rejected, Store, StoreSettings, SweptRecording,
 };
 
 /// Records a meeting, loses one recording and rescues another, sweeps up, and tells what the trail kept of it
@@ -251,7 +251,7 @@ impl Stage {
         ));
 
         let page = PageRequest::first(100, Order::OldestFirst)?;
-        let trail = self.store.audit().trail_of_room(room.id, &page).await?;
+        let trail = self.store.audit().list(&AuditFilter::of_room(room.id), &page).await?;
         let lines = trail.items.iter().filter_map(|entry| {
             let (id, details) = about(&entry.event)?;
             let (_, file) = known.iter().find(|(known, _)| *known == id)?;

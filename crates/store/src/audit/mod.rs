@@ -1,6 +1,7 @@
 //! `audit()`: the trail of what happened. Operations append their own events; services append what they observe.
 
 mod event;
+mod trail;
 
 use chrono::{DateTime, Utc};
 use entity::{AuditLogId, RoomId, UserId, audit_log};
@@ -10,12 +11,12 @@ use crate::backend::audit as sql;
 use crate::backend::plan::Plan;
 use crate::error::{Error, Rejected, Result, Subject};
 use crate::operation::{Moment, Operation};
-use crate::page::{Page, PageRequest};
 use crate::scope;
 use crate::unit::{Sink, Source};
 
 pub(crate) use event::EventColumns;
 pub use event::{AuditEvent, Change, MediaKind, Observation};
+pub use trail::{AuditFilter, NamedEntry, RoomName};
 
 /// The repository of `audit_logs`. There is no way to change or remove what is in it.
 #[derive(Debug)]
@@ -63,22 +64,6 @@ impl From<audit_log::Model> for AuditEntry {
 impl<'a, S: Source> Audit<'a, S> {
     pub(crate) fn new(source: &'a S) -> Self {
         Self { source }
-    }
-
-    /// What happened in a room, deleted or not, by (time, id). Served by `ix_audit_logs_room` at any depth.
-    ///
-    /// # Errors
-    /// None beyond the database's own.
-    pub async fn trail_of_room(&self, room: RoomId, page: &PageRequest) -> Result<Page<AuditEntry>> {
-        let rows = scope::find_undeletable::<audit_log::Entity>().filter(audit_log::Column::RoomId.eq(room));
-        let rows = page
-            .apply(rows, audit_log::Column::Timestamp, audit_log::Column::Id)
-            .all(&self.source.executor())
-            .await
-            .map_err(|error| self.source.failed(&error, "trail_of_room"))?;
-        Ok(page
-            .page(rows, |row| (row.timestamp, row.id.as_uuid()))
-            .map(AuditEntry::from))
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod recordings;
 pub(crate) mod room_settings;
 pub(crate) mod rooms;
 pub(crate) mod statistics;
+pub(crate) mod trails;
 pub(crate) mod users;
 
 use sea_orm::{

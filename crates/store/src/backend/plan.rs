@@ -19,6 +19,7 @@
 use std::fmt::Write as _;
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
+use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::Dialect;
@@ -211,6 +212,50 @@ fn read_handed(row: &QueryResult, handed: Handed) -> Result<Vec<Value>, DbErr> {
 fn mentions(sql: &str, name: &str) -> bool {
     sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
         .any(|word| word == name)
+}
+
+/// A single statement that reads, with its parameters by name.
+#[derive(Clone, Debug)]
+pub(crate) struct Query {
+    sql: String,
+    binds: Vec<(&'static str, Bind)>,
+}
+
+impl Query {
+    pub(crate) fn new(sql: String) -> Self {
+        Self { sql, binds: Vec::new() }
+    }
+
+    /// A value that the statement may mention; if it does not, it is not sent.
+    pub(crate) fn bind(mut self, name: &'static str, value: impl Into<Bind>) -> Self {
+        self.binds.push((name, value.into()));
+        self
+    }
+
+    pub(crate) async fn rows(&self, dialect: Dialect, db: &impl ConnectionTrait) -> Result<Vec<QueryResult>, DbErr> {
+        db.query_all_raw(self.statement(dialect, "")).await
+    }
+
+    /// Runs it and tells how it was run: on PostgreSQL the plan with times and buffers, on SQLite the steps of the plan.
+    pub(crate) async fn explain(&self, dialect: Dialect, db: &impl ConnectionTrait) -> Result<Json, DbErr> {
+        let (prefix, column) = match dialect {
+            Dialect::Postgres => ("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ", "QUERY PLAN"),
+            Dialect::Sqlite => ("EXPLAIN QUERY PLAN ", "detail"),
+        };
+        let rows = db.query_all_raw(self.statement(dialect, prefix)).await?;
+        let read = |row: &QueryResult| match dialect {
+            Dialect::Postgres => row.try_get_by::<Json, _>(column),
+            Dialect::Sqlite => row.try_get_by::<String, _>(column).map(Json::from),
+        };
+        rows.iter().map(read).collect()
+    }
+
+    fn statement(&self, dialect: Dialect, prefix: &str) -> Statement {
+        let mut text = Text::new(dialect, &self.binds);
+        text.push(prefix);
+        text.push(&self.sql);
+        text.statement()
+    }
 }
 
 /// SQL with its values, while it is put together.

@@ -7,7 +7,7 @@ use store::audit::{AuditEntry, AuditEvent};
 use store::clock::Clock;
 use store::entity::ParticipantRole::Participant;
 use store::entity::{RoomId, UserId};
-use store::{Actor, Error, MediaKind, NewRoom, Observation, Order, PageRequest, Store, Subject};
+use store::{Actor, AuditFilter, Error, MediaKind, NewRoom, Observation, Order, PageRequest, Store, Subject};
 use uuid::Uuid;
 
 use crate::harness::{Backend, Raw, TestDb};
@@ -123,7 +123,7 @@ async fn walk(store: &Store, room: RoomId, size: u16, order: Order) -> Vec<Audit
     let mut all = Vec::new();
     let mut request = PageRequest::first(size, order).unwrap();
     loop {
-        let page = store.audit().trail_of_room(room, &request).await.unwrap();
+        let page = store.audit().list(&AuditFilter::of_room(room), &request).await.unwrap();
         all.extend(page.items);
         let Some(next) = page.next else { return all };
         assert_eq!(all.len() % usize::from(size), 0, "only the last page is short");

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use store::entity::ParticipantRole::{CoHost, Participant};
-use store::{Actor, Change, Error, Invalid, Order, PageRequest, Rejected, Rule};
+use store::{Actor, AuditFilter, Change, Error, Invalid, Order, PageRequest, Rejected, Rule};
 
 use crate::harness::TestDb;
 
@@ -45,7 +45,13 @@ async fn a_ban_ends_the_stay_it_stands_on(db: TestDb) {
     assert_eq!((stay.banned_by, stay.kicked_by), (Some(owner.id), Some(owner.id)));
     let room = db.store.rooms().require(room.id).await.unwrap();
     assert_eq!((room.active_participants, room.total_joins), (0, 1));
-    let trail = db.store.audit().trail_of_room(room.id, &page()).await.unwrap().items;
+    let trail = db
+        .store
+        .audit()
+        .list(&AuditFilter::of_room(room.id), &page())
+        .await
+        .unwrap()
+        .items;
     let banned = Change::UserBanned {
         target: guest.id,
         reason: Some("spam".to_owned()),
@@ -108,7 +114,12 @@ async fn a_banned_user_stays_out_until_the_ban_runs_out(db: TestDb) {
         .join(room.id, guest.id, Participant)
         .await
         .unwrap();
-    let trail = store.audit().trail_of_room(room.id, &page()).await.unwrap().items;
+    let trail = store
+        .audit()
+        .list(&AuditFilter::of_room(room.id), &page())
+        .await
+        .unwrap()
+        .items;
     let events: Vec<String> = trail.iter().map(|entry| entry.event.action()).collect();
     assert_eq!(
         events,

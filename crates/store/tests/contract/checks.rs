@@ -9,7 +9,7 @@ use sea_orm::DbBackend;
 use store::audit::{AuditEntry, AuditEvent};
 use store::entity::{RoomId, RoomStatus, UserId};
 use store::participants::ParticipantWithUser;
-use store::{Change, Error, Observation, Order, PageRequest, Rejected};
+use store::{AuditFilter, Change, Error, Observation, Order, PageRequest, Rejected};
 
 use crate::harness::{Raw, TestDb};
 
@@ -196,7 +196,12 @@ impl TestDb {
         let mut page = PageRequest::first(500, Order::OldestFirst).unwrap();
         let mut entries = Vec::new();
         loop {
-            let part = self.store.audit().trail_of_room(room, &page).await.unwrap();
+            let part = self
+                .store
+                .audit()
+                .list(&AuditFilter::of_room(room), &page)
+                .await
+                .unwrap();
             entries.extend(part.items);
             let Some(next) = part.next else { return entries };
             page = page.after(next);

@@ -6,8 +6,8 @@ use store::entity::AuthProviderType::{GitHub, Google};
 use store::entity::ParticipantRole::Participant;
 use store::entity::{RoomId, RoomStatus, UserId, user};
 use store::{
-    Actor, AuditEvent, Change, Conflict, ErasureReceipt, Error, NewRoom, NewUser, Order, PageRequest, ProviderEmail,
-    Rejected, Subject,
+    Actor, AuditEvent, AuditFilter, Change, Conflict, ErasureReceipt, Error, NewRoom, NewUser, Order, PageRequest,
+    ProviderEmail, Rejected, Subject,
 };
 use uuid::Uuid;
 
@@ -60,7 +60,7 @@ pub async fn record(raw: &Raw, room: RoomId, owner: UserId, status: &str, key: &
 
 async fn trail(db: &TestDb, room: RoomId) -> Vec<AuditEvent> {
     let page = PageRequest::first(100, Order::OldestFirst).unwrap();
-    let trail = db.store.audit().trail_of_room(room, &page).await.unwrap();
+    let trail = db.store.audit().list(&AuditFilter::of_room(room), &page).await.unwrap();
     trail.items.into_iter().map(|entry| entry.event).collect()
 }
 

@@ -55,6 +55,7 @@ mod schema;
 mod secrets;
 mod tokens;
 mod traffic;
+mod trails;
 mod unit;
 mod upkeep;
 mod users;
@@ -100,6 +101,7 @@ fn main() -> std::process::ExitCode {
         secrets::cases(),
         tokens::cases(),
         traffic::cases(),
+        trails::cases(),
         unit::cases(),
         upkeep::cases(),
         users::cases(),

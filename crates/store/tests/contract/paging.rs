@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use store::page::MAX_PAGE_SIZE;
-use store::{Cursor, Invalid, Order, PageRequest, Rule};
+use store::{AuditFilter, Cursor, Invalid, Order, PageRequest, Rule};
 
 use crate::harness::TestDb;
 
@@ -75,7 +75,7 @@ async fn a_forged_cursor_is_no_error_of_the_database(db: TestDb) {
         };
         for order in [Order::OldestFirst, Order::NewestFirst] {
             let page = PageRequest::first(5, order).unwrap().after(cursor);
-            let trail = db.store.audit().trail_of_room(room.id, &page).await;
+            let trail = db.store.audit().list(&AuditFilter::of_room(room.id), &page).await;
             let beyond = (order == Order::OldestFirst) == (year < 2000);
             match trail {
                 Ok(trail) => assert_eq!(trail.items.len(), usize::from(beyond), "{year} {order:?}"),

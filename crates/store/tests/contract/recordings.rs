@@ -4,7 +4,9 @@ use chrono::TimeDelta;
 use store::audit::AuditEvent;
 use store::entity::RecordingStatus::{self, Failed, InProgress, Processing, Ready, Started, Stopped};
 use store::entity::{RecordingId, RoomId, UserId, recording, room, user};
-use store::{Acting, Change, Conflict, Error, NewRecording, Order, PageRequest, RecordingMeasures, Rejected};
+use store::{
+    Acting, AuditFilter, Change, Conflict, Error, NewRecording, Order, PageRequest, RecordingMeasures, Rejected,
+};
 
 use crate::harness::{Raw, TestDb};
 
@@ -137,7 +139,7 @@ impl Act {
 /// All that the trail tells of a room's recordings, oldest first.
 pub async fn told_of(db: &TestDb, room: RoomId) -> Vec<Change> {
     let page = PageRequest::first(500, Order::OldestFirst).unwrap();
-    let trail = db.store.audit().trail_of_room(room, &page).await.unwrap();
+    let trail = db.store.audit().list(&AuditFilter::of_room(room), &page).await.unwrap();
     assert!(trail.next.is_none(), "more than one page of events");
     let changes = trail.items.into_iter().filter_map(|entry| match entry.event {
         AuditEvent::Change(change) => Some(change),

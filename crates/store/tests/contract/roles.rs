@@ -3,7 +3,9 @@
 use store::authority::{Operation, Standing};
 use store::entity::ParticipantRole::{CoHost, Host, Participant};
 use store::entity::{ParticipantRole, RoomStatus, user};
-use store::{Actor, AuditEvent, Change, Error, Observation, Order, PageRequest, Rejected, StoreSettings, WhenEmpty};
+use store::{
+    Actor, AuditEvent, AuditFilter, Change, Error, Observation, Order, PageRequest, Rejected, StoreSettings, WhenEmpty,
+};
 
 use crate::harness::{Backend, TestDb};
 use crate::wire::Wire;
@@ -24,7 +26,12 @@ fn page() -> PageRequest {
 }
 
 async fn events(db: &TestDb, room: &store::entity::room::Model) -> Vec<AuditEvent> {
-    let trail = db.store.audit().trail_of_room(room.id, &page()).await.unwrap();
+    let trail = db
+        .store
+        .audit()
+        .list(&AuditFilter::of_room(room.id), &page())
+        .await
+        .unwrap();
     trail.items.into_iter().map(|entry| entry.event).collect()
 }
 

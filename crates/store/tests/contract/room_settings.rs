@@ -5,7 +5,8 @@ use store::clock::Clock;
 use store::entity::ParticipantRole::Participant;
 use store::entity::{RoomStatus, room};
 use store::{
-    Actor, Change, Error, Invalid, NewRoom, Order, PageRequest, Rejected, RoomChanges, RoomFilter, Rule, Schedule,
+    Actor, AuditFilter, Change, Error, Invalid, NewRoom, Order, PageRequest, Rejected, RoomChanges, RoomFilter, Rule,
+    Schedule,
 };
 
 use crate::harness::{Backend, TestDb};
@@ -29,7 +30,12 @@ fn page(size: u16) -> PageRequest {
 
 async fn last_event(db: &TestDb, room: &room::Model) -> store::AuditEvent {
     let newest = PageRequest::first(1, Order::NewestFirst).unwrap();
-    let trail = db.store.audit().trail_of_room(room.id, &newest).await.unwrap();
+    let trail = db
+        .store
+        .audit()
+        .list(&AuditFilter::of_room(room.id), &newest)
+        .await
+        .unwrap();
     trail.items[0].event.clone()
 }
 

@@ -1,7 +1,7 @@
 //! How many statements an operation costs, as the PostgreSQL server sees them.
 
 use store::entity::ParticipantRole::Participant;
-use store::{Actor, Error, MediaKind, NewRoom, NewUser, Observation, Order, PageRequest, Store};
+use store::{Actor, AuditFilter, Error, MediaKind, NewRoom, NewUser, Observation, Order, PageRequest, Store};
 
 use crate::harness::{Backend, TestDb, password_hash};
 use crate::wire::Wire;
@@ -154,7 +154,13 @@ async fn each_read_is_one_statement(db: TestDb) {
     one();
     let page = PageRequest::first(10, Order::NewestFirst).unwrap();
     assert_eq!(
-        store.audit().trail_of_room(room.id, &page).await.unwrap().items.len(),
+        store
+            .audit()
+            .list(&AuditFilter::of_room(room.id), &page)
+            .await
+            .unwrap()
+            .items
+            .len(),
         3
     );
     one();

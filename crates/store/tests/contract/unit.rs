@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use store::clock::Clock;
 use store::entity::ParticipantRole::Participant;
 use store::entity::RoomStatus;
-use store::{Actor, Conflict, Error, NewRoom, Observation, Rejected, Unit};
+use store::{Actor, AuditFilter, Conflict, Error, NewRoom, Observation, Rejected, Unit};
 
 use crate::checks::assert_sabotaged;
 use crate::harness::{Raw, TestDb};
@@ -203,7 +203,15 @@ async fn a_unit_reads_its_own_changes(db: TestDb) {
     let page = store::PageRequest::first(10, store::Order::OldestFirst).unwrap();
     let present = unit.participants().list_present(room.id, &page).await.unwrap();
     assert_eq!(present.items[0].participant, seat);
-    assert_eq!(unit.audit().trail_of_room(room.id, &page).await.unwrap().items.len(), 3);
+    assert_eq!(
+        unit.audit()
+            .list(&AuditFilter::of_room(room.id), &page)
+            .await
+            .unwrap()
+            .items
+            .len(),
+        3
+    );
     unit.roll_back().await.unwrap();
     assert_eq!(db.store.users().get(ada.id).await.unwrap(), None);
 }

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use store::clock::ManualClock;
-use store::{Actor, AuditEvent, Change, Order, PageRequest, Store};
+use store::{Actor, AuditEvent, AuditFilter, Change, Order, PageRequest, Store};
 
 use crate::harness::{Raw, TestDb};
 use operations::Step;
@@ -146,7 +146,7 @@ async fn ways_out_that_were_told(store: &Store, room: store::entity::RoomId) -> 
     let mut told = 0;
     let mut request = PageRequest::first(500, Order::OldestFirst).unwrap();
     loop {
-        let page = store.audit().trail_of_room(room, &request).await.unwrap();
+        let page = store.audit().list(&AuditFilter::of_room(room), &request).await.unwrap();
         for entry in page.items {
             told += match entry.event {
                 AuditEvent::Change(Change::UserLeft { .. } | Change::UserKicked { .. }) => 1,

@@ -9,7 +9,7 @@ use store::clock::{Clock, SystemClock};
 use store::entity::ParticipantRole::{self, CoHost, Host, Participant};
 use store::entity::RoomStatus::{self, Cancelled, Created, Ended, Live};
 use store::entity::{RoomId, UserId};
-use store::{Order, PageRequest, Store};
+use store::{AuditFilter, Order, PageRequest, Store};
 
 use super::operations::{Step, What};
 use crate::harness::TestDb;
@@ -137,7 +137,11 @@ impl World {
             let mut events = 0;
             let mut request = PageRequest::first(500, Order::NewestFirst).unwrap();
             loop {
-                let page = store.audit().trail_of_room(room.id, &request).await.unwrap();
+                let page = store
+                    .audit()
+                    .list(&AuditFilter::of_room(room.id), &request)
+                    .await
+                    .unwrap();
                 events += page.items.len();
                 let Some(cursor) = page.next else { break };
                 request = PageRequest::first(500, Order::NewestFirst).unwrap().after(cursor);
