@@ -35,6 +35,12 @@ pub enum Error {
         /// What stood in the way.
         reason: String,
     },
+    /// The queue of an audit writer has no room for another event now; nothing was taken.
+    #[error("the queue of {capacity} audit events is full")]
+    QueueFull {
+        /// How many events it holds.
+        capacity: usize,
+    },
     /// The connection was lost while a change was under way: it may have happened or not. Look before trying again.
     #[error("the connection was lost during {during}; whether it took effect is unknown")]
     Indeterminate {
@@ -109,7 +115,10 @@ pub enum Error {
 impl Error {
     /// True when trying again, with nothing changed, may succeed and cannot do harm.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Transient { .. } | Self::Unreachable { .. })
+        matches!(
+            self,
+            Self::Transient { .. } | Self::Unreachable { .. } | Self::QueueFull { .. }
+        )
     }
 
     pub(crate) fn busy(what: &str, waited: Duration) -> Self {
@@ -139,6 +148,14 @@ pub enum Rule {
     /// At most so many characters.
     #[error("must have at most {max} characters and has {actual}")]
     MaxLength {
+        /// The limit.
+        max: usize,
+        /// What was given.
+        actual: usize,
+    },
+    /// At most so many bytes.
+    #[error("must have at most {max} bytes and has {actual}")]
+    MaxBytes {
         /// The limit.
         max: usize,
         /// What was given.

@@ -127,6 +127,7 @@ compile_error!("enable at least one of the features `postgres` and `sqlite`");
 pub use entity;
 
 pub use actor::Actor;
+pub use audit::writer::{AuditWriter, WriterSettings, WriterStats};
 pub use audit::{AuditEntry, AuditEvent, AuditFilter, Change, MediaKind, NamedEntry, Observation};
 pub use auth_providers::ProviderAccount;
 pub use connect::ConnectSettings;

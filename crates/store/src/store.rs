@@ -259,6 +259,14 @@ impl Store {
         self.inner.dialect
     }
 
+    /// How many statements that append may run at once: on SQLite one.
+    pub(crate) fn lanes(&self, wanted: u8) -> u8 {
+        match self.inner.dialect {
+            Dialect::Postgres => wanted,
+            Dialect::Sqlite => 1,
+        }
+    }
+
     pub(crate) fn when_empty(&self) -> WhenEmpty {
         self.inner.settings.when_empty
     }

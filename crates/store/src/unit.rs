@@ -73,7 +73,8 @@ impl Acting {
         Self { store, actor }
     }
 
-    async fn attempt<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
+    /// Tries once.
+    pub(crate) async fn attempt<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
         let dialect = self.store.dialect();
         let moment = Moment {
             now: self.store.now(),
@@ -160,9 +161,11 @@ impl Sink for Acting {
     }
 }
 
-enum Attempt<T> {
+/// What became of one try.
+pub(crate) enum Attempt<T> {
     Done(T),
     Refused(Error),
+    /// The plan did nothing, for a reason that is not there any more.
     NoReason,
 }
 

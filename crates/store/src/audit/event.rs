@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::authority::Standing;
+use crate::error::{Invalid, Rule};
 use crate::input;
 
 /// Something the store did.
@@ -352,7 +353,28 @@ impl Change {
     }
 }
 
+/// The most bytes that an observation's details may have as JSON. Changes need no such limit: what goes into theirs is limited
+/// where it comes in.
+pub const MAX_DETAILS: usize = 16 * 1024;
+
 impl Observation {
+    /// Of what a service wants to append, whose texts may be of any length.
+    pub(crate) fn checked_columns(&self) -> Result<EventColumns, Invalid> {
+        let columns = self.to_columns();
+        // Names and numbers become JSON without fail.
+        let actual = serde_json::to_vec(&columns.details).map_or(usize::MAX, |json| json.len());
+        if actual > MAX_DETAILS {
+            return Err(Invalid {
+                field: "details",
+                rule: Rule::MaxBytes {
+                    max: MAX_DETAILS,
+                    actual,
+                },
+            });
+        }
+        Ok(columns)
+    }
+
     pub(crate) fn to_columns(&self) -> EventColumns {
         if let Self::UserLoginFailed { target, login } = self {
             let (target, login) = (*target, input::typed_login(login));

@@ -2,10 +2,16 @@
 
 mod event;
 mod trail;
+pub mod writer;
+
+use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use entity::{AuditLogId, RoomId, UserId, audit_log};
+use entity::{AuditAction, AuditLogId, RoomId, UserId, audit_log};
 use sea_orm::{ColumnTrait, DatabaseExecutor, DbErr, QueryFilter, QueryResult};
+use serde_json::Value as Json;
+
+use crate::actor::Actor;
 
 use crate::backend::audit as sql;
 use crate::backend::plan::Plan;
@@ -15,7 +21,7 @@ use crate::scope;
 use crate::unit::{Sink, Source};
 
 pub(crate) use event::EventColumns;
-pub use event::{AuditEvent, Change, MediaKind, Observation};
+pub use event::{AuditEvent, Change, MAX_DETAILS, MediaKind, Observation};
 pub use trail::{AuditFilter, NamedEntry, RoomName};
 
 /// The repository of `audit_logs`. There is no way to change or remove what is in it.
@@ -40,7 +46,7 @@ pub struct AuditEntry {
     /// What happened, and to whom.
     pub event: AuditEvent,
     /// Where the request came from.
-    pub address: Option<std::net::IpAddr>,
+    pub address: Option<IpAddr>,
     /// With what.
     pub user_agent: Option<String>,
 }
@@ -71,10 +77,10 @@ impl<S: Sink> Audit<'_, S> {
     /// Appends something that was observed. It is durable when this returns, or when the unit it is part of commits.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there never was such a room, or the target or the acting user does not exist; deleted ones
-    /// are fine.
+    /// [`Error::Invalid`] when its details are larger than [`MAX_DETAILS`]; [`Error::NotFound`] when there never was such a room, or the
+    /// target or the acting user does not exist; deleted ones are fine.
     pub async fn append(&self, room: Option<RoomId>, observation: Observation) -> Result<AuditLogId> {
-        let event = observation.to_columns();
+        let event = observation.checked_columns()?;
         self.source.perform(Append { room, event }).await
     }
 }
@@ -97,23 +103,59 @@ impl Operation for Append {
     }
 
     async fn refusal(&self, db: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        use entity::{room, user};
-        if let Some(id) = self.room
-            && scope::find::<room::Entity, scope::Any>()
-                .filter(room::Column::Id.eq(id))
-                .one(db)
-                .await?
-                .is_none()
-        {
+        missing_reference(db, self.room, [self.event.target, at.actor.user_id()]).await
+    }
+}
+
+/// What an event points at and there never was.
+async fn missing_reference(
+    db: &DatabaseExecutor<'_>,
+    room: Option<RoomId>,
+    users: [Option<UserId>; 2],
+) -> Result<Option<Error>, DbErr> {
+    use entity::{room, user};
+    if let Some(id) = room {
+        let room = scope::find::<room::Entity, scope::Any>().filter(room::Column::Id.eq(id));
+        if room.one(db).await?.is_none() {
             return Ok(Some(Error::NotFound(Subject::Room(id))));
         }
-        for id in [self.event.target, at.actor.user_id()].into_iter().flatten() {
-            let user = scope::find::<user::Entity, scope::Any>().filter(user::Column::Id.eq(id));
-            if user.one(db).await?.is_none() {
-                return Ok(Some(Error::NotFound(Subject::User(id))));
-            }
+    }
+    for id in users.into_iter().flatten() {
+        let user = scope::find::<user::Entity, scope::Any>().filter(user::Column::Id.eq(id));
+        if user.one(db).await?.is_none() {
+            return Ok(Some(Error::NotFound(Subject::User(id))));
         }
-        Ok(None)
+    }
+    Ok(None)
+}
+
+/// An observation with all that its row will have, for a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct PreparedEvent {
+    pub(crate) id: AuditLogId,
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) action: AuditAction,
+    pub(crate) actor: Option<UserId>,
+    pub(crate) room: Option<RoomId>,
+    pub(crate) target: Option<UserId>,
+    pub(crate) metadata: Json,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) user_agent: Option<String>,
+}
+
+impl PreparedEvent {
+    fn new(id: AuditLogId, at: DateTime<Utc>, actor: &Actor, room: Option<RoomId>, event: &EventColumns) -> Self {
+        Self {
+            id,
+            at,
+            action: event.action,
+            actor: actor.user_id(),
+            room,
+            target: event.target,
+            metadata: sql::stored_details(actor, event),
+            address: actor.address(),
+            user_agent: actor.user_agent().map(str::to_owned),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use sea_orm::ActiveEnum;
 use serde_json::Value as Json;
 
 use super::plan::{Bind, Plan, Step};
+use crate::actor::Actor;
 use crate::audit::{Change, EventColumns};
 use crate::operation::Moment;
 
@@ -116,14 +117,14 @@ impl Plan {
         self.bind(names.id, at.id())
             .bind(names.action, action(event.action))
             .bind(names.target, event.target)
-            .bind(names.details, stored_details(at, event))
+            .bind(names.details, stored_details(at.actor, event))
     }
 }
 
 /// An event's details as they are stored.
-fn stored_details(at: &Moment<'_>, event: &EventColumns) -> Json {
+pub(crate) fn stored_details(actor: &Actor, event: &EventColumns) -> Json {
     let mut details = event.details.clone();
-    if let Some(system) = at.actor.system_name() {
+    if let Some(system) = actor.system_name() {
         details.insert(SYSTEM.to_owned(), system.into());
     }
     without_nul(Json::Object(details))
@@ -187,7 +188,7 @@ impl Plan {
             room = each.room,
             from = each.from,
         );
-        self.bind(each.details, stored_details(at, &event))
+        self.bind(each.details, stored_details(at.actor, &event))
             .step(Step::effect(each.name, insert))
     }
 }

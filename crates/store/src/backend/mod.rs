@@ -5,6 +5,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod audit;
+pub(crate) mod batch;
 pub(crate) mod durability;
 pub(crate) mod erasure;
 pub(crate) mod fault;

@@ -59,6 +59,7 @@ mod trails;
 mod unit;
 mod upkeep;
 mod users;
+mod writer;
 
 fn main() -> std::process::ExitCode {
     let cases = [
@@ -105,6 +106,7 @@ fn main() -> std::process::ExitCode {
         unit::cases(),
         upkeep::cases(),
         users::cases(),
+        writer::cases(),
     ];
     harness::run(cases.into_iter().flatten().collect())
 }

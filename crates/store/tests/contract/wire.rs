@@ -1,11 +1,12 @@
 //! Counts what reaches a PostgreSQL server: a proxy that reads the frontend's messages as they pass.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 /// A proxy before a server. It passes everything on and notes each execution.
 #[derive(Clone)]
@@ -14,6 +15,7 @@ pub struct Wire {
     pub url: String,
     seen: Arc<Mutex<Vec<String>>>,
     messages: Arc<AtomicUsize>,
+    loses_reply: Arc<AtomicBool>,
 }
 
 impl Wire {
@@ -29,6 +31,7 @@ impl Wire {
             url: format!("{head}://{user}@127.0.0.1:{port}/{path}{separator}sslmode=disable"),
             seen: Arc::default(),
             messages: Arc::default(),
+            loses_reply: Arc::default(),
         };
         tokio::spawn(accept(listener, server.to_owned(), wire.clone()));
         wire
@@ -37,6 +40,11 @@ impl Wire {
     /// What was executed since the last call: the text of each simple query, and `execute` for each prepared one.
     pub fn executions(&self) -> Vec<String> {
         std::mem::take(&mut *self.seen.lock().unwrap())
+    }
+
+    /// Keeps the answer to the next statement that the server carries out, and closes its connection.
+    pub fn lose_next_reply(&self) {
+        self.loses_reply.store(true, Ordering::SeqCst);
     }
 
     /// How many messages were sent so far, those that open a connection included; but not a Sync, which says nothing: the pool
@@ -49,10 +57,35 @@ impl Wire {
 async fn accept(listener: TcpListener, server: String, wire: Wire) {
     while let Ok((client, _)) = listener.accept().await {
         let upstream = TcpStream::connect(&server).await.unwrap();
-        let (from_client, mut to_client) = client.into_split();
-        let (mut from_server, to_server) = upstream.into_split();
-        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-        tokio::spawn(pass_on(from_client, to_server, wire.clone()));
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = upstream.into_split();
+        let requests = tokio::spawn(pass_on(from_client, to_server, wire.clone()));
+        tokio::spawn(pass_back(from_server, to_client, wire.clone(), requests));
+    }
+}
+
+/// Hands the server's answers to the client. When one is to be lost, both ends see the connection close.
+async fn pass_back(
+    mut server: OwnedReadHalf,
+    mut client: OwnedWriteHalf,
+    wire: Wire,
+    requests: JoinHandle<std::io::Result<()>>,
+) -> std::io::Result<()> {
+    let mut is_lost = false;
+    loop {
+        let kind = server.read_u8().await?;
+        let message = read_body(&mut server).await?;
+        // CommandComplete; what it did is committed by the time of the ReadyForQuery after it.
+        is_lost |= kind == b'C' && wire.loses_reply.swap(false, Ordering::SeqCst);
+        if is_lost {
+            if kind == b'Z' {
+                requests.abort();
+                return Ok(());
+            }
+            continue;
+        }
+        client.write_u8(kind).await?;
+        client.write_all(&message).await?;
     }
 }
 
@@ -82,10 +115,10 @@ async fn pass_on(mut client: OwnedReadHalf, mut server: OwnedWriteHalf, wire: Wi
 }
 
 /// A length and what it counts.
-async fn read_body(client: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
-    let length = client.read_u32().await?;
+async fn read_body(from: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
+    let length = from.read_u32().await?;
     let mut body = length.to_be_bytes().to_vec();
     body.resize(length as usize, 0);
-    client.read_exact(&mut body[4..]).await?;
+    from.read_exact(&mut body[4..]).await?;
     Ok(body)
 }

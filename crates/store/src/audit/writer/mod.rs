@@ -1,0 +1,205 @@
+//! A queue before the trail, for media events by the thousand: they are written in batches, one statement each.
+
+mod lane;
+mod stats;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use entity::{AuditLogId, RoomId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Observation, PreparedEvent};
+use crate::actor::Actor;
+use crate::error::{Error, Invalid, Result, Rule};
+use crate::store::Store;
+
+use lane::{Ending, Lane, Queued};
+use stats::Tally;
+pub use stats::WriterStats;
+
+/// The most events that a batch may have: PostgreSQL takes a batch as one value, and one of this many stays far below its limits.
+pub const MAX_BATCH: u16 = 5_000;
+
+/// What an [`AuditWriter`] is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriterSettings {
+    /// How many events may wait. Each takes about a kilobyte, or as much as its details.
+    pub queue: usize,
+    /// How many events one statement may append, at most [`MAX_BATCH`].
+    pub batch: u16,
+    /// How long a batch that is not full waits for more, counted from its first event. Only an idle writer waits at all: while
+    /// one batch is being written the next one fills by itself.
+    pub linger: Duration,
+    /// How many batches may be under way at once, each on a connection of its own. SQLite, which has one writer, always has one.
+    pub lanes: u8,
+    /// The longest pause before a batch that failed for a passing reason is tried again. It is tried until it succeeds.
+    pub longest_pause: Duration,
+}
+
+impl Default for WriterSettings {
+    fn default() -> Self {
+        Self {
+            queue: 16_384,
+            batch: 512,
+            linger: Duration::from_millis(2),
+            lanes: 2,
+            longest_pause: Duration::from_secs(1),
+        }
+    }
+}
+
+impl WriterSettings {
+    fn checked(self) -> Result<Self> {
+        let broken = |field, rule| Err(Invalid { field, rule }.into());
+        match self {
+            Self { queue: 0, .. } => broken("queue", Rule::AtLeast(1)),
+            Self { batch: 0, .. } => broken("batch", Rule::AtLeast(1)),
+            Self { batch, .. } if batch > MAX_BATCH => broken("batch", Rule::AtMost(MAX_BATCH.into())),
+            Self { lanes: 0, .. } => broken("lanes", Rule::AtLeast(1)),
+            sound => Ok(sound),
+        }
+    }
+}
+
+/// Appends observations in batches. Cheap to clone; all clones share the queue.
+///
+/// An event gets its id and its time when it is taken. A batch that fails for a passing reason, or whose outcome is unknown because the
+/// connection broke, is written again whole, under the same ids, so no event is there twice. One that points at what does not exist
+/// is refused by itself; the rest of its batch is written.
+///
+/// [`AuditWriter::close`] drains. When the last clone is dropped instead, what was taken is still written in the background, for as
+/// long as the runtime lives; if that ends first, the number of events that were not written is logged as an error, and whoever
+/// waits for one is told. Events that a process takes with it when it is killed are those whose `append` had not returned.
+///
+/// What it does is told to the `metrics` facade, under names that begin with `audit_writer_` (see [`WriterStats`]).
+#[derive(Clone, Debug)]
+pub struct AuditWriter {
+    store: Store,
+    queue: mpsc::Sender<Queued>,
+    closing: Arc<watch::Sender<bool>>,
+    ended: watch::Receiver<bool>,
+    tally: Arc<Tally>,
+}
+
+impl Store {
+    /// A writer with a queue of its own. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a number of the settings is 0, or a batch greater than [`MAX_BATCH`].
+    pub fn audit_writer(&self, settings: WriterSettings) -> Result<AuditWriter> {
+        let settings = settings.checked()?;
+        let (queue, waiting) = mpsc::channel(settings.queue);
+        let (closing, closes) = watch::channel(false);
+        let (end, ended) = watch::channel(false);
+        let tally = Arc::<Tally>::default();
+        let ending = Arc::new(Ending::new(Arc::clone(&tally), end));
+        let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
+        for _ in 0..self.lanes(settings.lanes) {
+            let lane = Lane {
+                store: self.clone(),
+                settings,
+                waiting: Arc::clone(&waiting),
+                closing: closes.clone(),
+                tally: Arc::clone(&tally),
+                ending: Arc::clone(&ending),
+            };
+            tokio::spawn(lane.run());
+        }
+        Ok(AuditWriter {
+            store: self.clone(),
+            queue,
+            closing: Arc::new(closing),
+            ended,
+            tally,
+        })
+    }
+}
+
+impl AuditWriter {
+    /// Appends an event and resolves once it is durable. While the queue is full it waits for room. Giving up waiting does not
+    /// take the event back once it is in the queue.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when its details are too large; [`Error::NotFound`] when there never was such a room, or the target or the
+    /// acting user does not exist; [`Error::Aborted`] when the writer is closed, or ended before it was written;
+    /// [`Error::Indeterminate`] when it ended while it was being written.
+    pub async fn append(&self, actor: &Actor, room: Option<RoomId>, observation: Observation) -> Result<AuditLogId> {
+        let (event, appending) = self.prepare(actor, room, &observation)?;
+        let place = self.queue.reserve().await.map_err(|_| closed())?;
+        self.tally.accept();
+        place.send(event);
+        appending.await
+    }
+
+    /// Appends an event if the queue has room for it now. What it returns resolves once the event is durable; dropping that is fine.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], with which nothing was taken; [`Error::Invalid`] and [`Error::Aborted`] as of [`AuditWriter::append`], whose
+    /// other errors are those of what is returned.
+    pub fn try_append(&self, actor: &Actor, room: Option<RoomId>, observation: &Observation) -> Result<Appending> {
+        let place = match self.queue.try_reserve() {
+            Ok(place) => place,
+            Err(mpsc::error::TrySendError::Full(())) => {
+                self.tally.turn_away();
+                return Err(Error::QueueFull {
+                    capacity: self.queue.max_capacity(),
+                });
+            }
+            Err(mpsc::error::TrySendError::Closed(())) => return Err(closed()),
+        };
+        let (event, appending) = self.prepare(actor, room, observation)?;
+        self.tally.accept();
+        place.send(event);
+        Ok(appending)
+    }
+
+    /// Takes nothing more, and waits until all that was taken is written or refused. Giving up waiting does not stop the writing.
+    pub async fn close(&self) -> WriterStats {
+        self.closing.send_replace(true);
+        let mut ended = self.ended.clone();
+        // An error means that the lanes are gone, which is what is waited for.
+        let _ = ended.wait_for(|ended| *ended).await;
+        self.stats()
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> WriterStats {
+        self.tally.stats()
+    }
+
+    fn prepare(&self, actor: &Actor, room: Option<RoomId>, observation: &Observation) -> Result<(Queued, Appending)> {
+        if *self.closing.borrow() {
+            return Err(closed());
+        }
+        let at = self.store.now();
+        let id = AuditLogId::from_uuid(self.store.ids().uuid(at));
+        let event = PreparedEvent::new(id, at, actor, room, &observation.checked_columns()?);
+        let (reply, answer) = oneshot::channel();
+        Ok((Queued::new(event, reply, Instant::now()), Appending(answer)))
+    }
+}
+
+fn closed() -> Error {
+    Error::Aborted {
+        reason: "the audit writer is closed",
+    }
+}
+
+/// An event on its way into the trail: a future of its id, which is there once the event is durable.
+#[derive(Debug)]
+#[must_use = "unless it is awaited, nobody learns of an event that was refused"]
+pub struct Appending(oneshot::Receiver<Result<AuditLogId>>);
+
+impl Future for Appending {
+    type Output = Result<AuditLogId>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(context).map(|answer| {
+            // What is queued answers when it is dropped, too.
+            answer.unwrap_or(Err(Error::Indeterminate {
+                during: "audit_writer.append",
+            }))
+        })
+    }
+}

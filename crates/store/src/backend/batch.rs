@@ -1,0 +1,112 @@
+//! One statement that appends many events.
+
+use std::collections::HashSet;
+
+use chrono::SecondsFormat;
+use entity::{AuditLogId, ClientAddress};
+use sea_orm::{ActiveEnum, DbErr, QueryResult};
+use serde_json::{Value as Json, json};
+use uuid::Uuid;
+
+use super::Dialect;
+use super::plan::{Kind, Plan, Step};
+use crate::audit::PreparedEvent;
+
+/// The events as one bound list, so that the statement's text is the same for any number of them.
+pub(crate) fn list<'a>(events: impl Iterator<Item = &'a PreparedEvent>) -> Json {
+    let item = |event: &PreparedEvent| {
+        json!({
+            "id": event.id.as_uuid(),
+            "action": event.action.to_value().value,
+            "user_id": event.actor,
+            "room_id": event.room,
+            "target_user_id": event.target,
+            "metadata": event.metadata,
+            "ip_address": event.address.map(|address| ClientAddress(address).to_string()),
+            "user_agent": event.user_agent,
+            // As the driver writes times into SQLite.
+            "timestamp": event.at.to_rfc3339_opts(SecondsFormat::AutoSi, false),
+        })
+    };
+    events.map(item).collect()
+}
+
+/// To follow FROM: the list's events as rows `event`.
+fn rows(dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Postgres => {
+            r#"jsonb_to_recordset(:events) AS event(id uuid, action audit_action, user_id uuid, room_id uuid,
+            target_user_id uuid, metadata jsonb, ip_address inet, user_agent text, "timestamp" timestamptz)"#
+                .to_owned()
+        }
+        Dialect::Sqlite => {
+            let key = |name: &str| format!("unhex(replace(item.value->>'{name}', '-', '')) AS {name}");
+            format!(
+                r#"(SELECT {}, {}, {}, {}, item.value->>'action' AS action, item.value->'metadata' AS metadata,
+                    item.value->>'ip_address' AS ip_address, item.value->>'user_agent' AS user_agent,
+                    item.value->>'timestamp' AS "timestamp" FROM json_each(:events) AS item) AS event"#,
+                key("id"),
+                key("user_id"),
+                key("room_id"),
+                key("target_user_id"),
+            )
+        }
+    }
+}
+
+/// Appends those that are not there yet and that point at nothing which does not exist: 1 statement. Yields `ids`, a JSON list,
+/// of those that it appended.
+pub(crate) fn append(dialect: Dialect, events: Json) -> Plan {
+    // SQLite's trigger refuses a second row of the same key before ON CONFLICT is asked; but nobody else writes meanwhile.
+    let (unless_there, on_conflict) = match dialect {
+        Dialect::Postgres => ("", "ON CONFLICT DO NOTHING"),
+        Dialect::Sqlite => (
+            r#"AND NOT EXISTS (SELECT 1 FROM audit_logs WHERE id = event.id AND "timestamp" = event."timestamp")"#,
+            "",
+        ),
+    };
+    let ids = dialect.json_rows(&[("id", &dialect.readable_uuid("id"))]);
+    Plan::yielding("told")
+        .bind("events", events)
+        .step(Step::lookup(
+            "appended",
+            &[("id", Kind::Uuid)],
+            format!(
+                r#"INSERT INTO audit_logs (id, action, user_id, room_id, target_user_id, metadata, ip_address, user_agent, "timestamp")
+                SELECT event.id, event.action, event.user_id, event.room_id, event.target_user_id, event.metadata,
+                    event.ip_address, event.user_agent, event."timestamp"
+                FROM {}
+                WHERE (event.user_id IS NULL OR EXISTS (SELECT 1 FROM users WHERE id = event.user_id))
+                    AND (event.room_id IS NULL OR EXISTS (SELECT 1 FROM rooms WHERE id = event.room_id))
+                    AND (event.target_user_id IS NULL OR EXISTS (SELECT 1 FROM users WHERE id = event.target_user_id))
+                    {unless_there} {on_conflict} RETURNING id"#,
+                rows(dialect)
+            ),
+        ))
+        .step(Step::guard("told", &[], format!("SELECT {ids} AS ids FROM appended")))
+}
+
+/// Which of the events are in the trail: yields `ids`, a JSON list.
+pub(crate) fn find(dialect: Dialect, events: Json) -> Plan {
+    let ids = dialect.json_rows(&[("id", &dialect.readable_uuid("audit_logs.id"))]);
+    Plan::yielding("told").bind("events", events).step(Step::guard(
+        "told",
+        &[],
+        format!(
+            r#"SELECT {ids} AS ids FROM {} JOIN audit_logs
+            ON audit_logs.id = event.id AND audit_logs."timestamp" = event."timestamp""#,
+            rows(dialect)
+        ),
+    ))
+}
+
+/// Reads `ids`.
+pub(crate) fn read_ids(row: &QueryResult) -> Result<HashSet<AuditLogId>, DbErr> {
+    #[derive(serde::Deserialize)]
+    struct Item {
+        id: Uuid,
+    }
+    let text: String = row.try_get_by("ids")?;
+    let items: Vec<Item> = serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))?;
+    Ok(items.into_iter().map(|item| AuditLogId::from_uuid(item.id)).collect())
+}
