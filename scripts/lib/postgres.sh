@@ -4,6 +4,9 @@
 #
 #   pg_start   starts it, exports TEST_DATABASE_URL and PGHOST, PGPORT, PGUSER,
 #              PGDATABASE, has it stopped at exit
+#   pg_start_durable
+#              as pg_start, but the server writes through what it commits
+#   pg_crash   kills it and starts it again, with the same folder and port
 #
 # It only ever stops what it started, and it writes to no place but its own
 # temporary folder (and the package system, where there is no PostgreSQL yet).
@@ -15,6 +18,7 @@ _pg_dir=
 _pg_user=
 _pg_as=()
 _pg_session=()
+_pg_writes_through=off
 
 _pg_say() {
   printf '%s\n' "$*" >&2
@@ -141,15 +145,15 @@ _pg_init() {
       if [[ ${#_pg_dir} -le 80 && $_pg_dir =~ ^[[:alnum:]/._-]+$ ]]; then
         sockets=$_pg_dir
       fi
-      # Nothing has to survive a crash. Still, synchronous_commit stays on: off
-      # is the one that changes when others see a commit.
+      # Mostly nothing has to survive a crash. Still, synchronous_commit stays
+      # on: off is the one that changes when others see a commit.
       cat >>"$_pg_dir/data/postgresql.conf" <<CONF
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '$sockets'
 max_connections = 300
 shared_buffers = 128MB
-fsync = off
-full_page_writes = off
+fsync = $_pg_writes_through
+full_page_writes = $_pg_writes_through
 synchronous_commit = on
 jit = off
 logging_collector = off
@@ -160,6 +164,17 @@ CONF
   _pg_say 'initdb failed:'
   tail -n 40 "$_pg_dir/initdb.log" >&2
   return 1
+}
+
+_pg_launch() {
+  _pg_run "$_pg_bin/pg_ctl" start -w -t 60 -D "$_pg_dir/data" -o "-p $1" \
+    -l "$_pg_dir/server.log" >"$_pg_dir/pg_ctl.log" 2>&1
+}
+
+_pg_say_it_did_not_start() {
+  _pg_say 'The PostgreSQL server did not start:'
+  cat "$_pg_dir/pg_ctl.log" >&2
+  tail -n 40 "$_pg_dir/server.log" >&2
 }
 
 _pg_listen() {
@@ -174,8 +189,7 @@ _pg_listen() {
     if [[ -n $_pg_user ]]; then
       chown "$_pg_user" "$_pg_dir/server.log"
     fi
-    if _pg_run "$_pg_bin/pg_ctl" start -w -t 60 -D "$_pg_dir/data" -o "-p $port" \
-      -l "$_pg_dir/server.log" >"$_pg_dir/pg_ctl.log" 2>&1; then
+    if _pg_launch "$port"; then
       TEST_DATABASE_URL=postgres://postgres@127.0.0.1:$port/postgres
       export TEST_DATABASE_URL
       # What was not told about a server ends up at this one as well, not at
@@ -189,9 +203,7 @@ _pg_listen() {
       break
     fi
   done
-  _pg_say 'The PostgreSQL server did not start:'
-  cat "$_pg_dir/pg_ctl.log" >&2
-  tail -n 40 "$_pg_dir/server.log" >&2
+  _pg_say_it_did_not_start
   return 1
 }
 
@@ -205,6 +217,54 @@ _pg_stop() {
     _pg_run "$_pg_bin/pg_ctl" stop -w -t 30 -m immediate -D "$_pg_dir/data" >/dev/null 2>&1
   fi
   rm -rf "$_pg_dir"
+}
+
+# Prints the process id of the postmaster, and those of its children.
+_pg_family() {
+  ps -A -o pid= -o ppid= | awk -v postmaster="$1" '$1 == postmaster || $2 == postmaster { print $1 }'
+}
+
+# True while one of the processes runs. One that has ended may be listed for as
+# long as nobody has asked how it ended.
+_pg_any_runs() {
+  ps -A -o pid= -o stat= | awk -v pids="$*" '
+    BEGIN { n = split(pids, list); for (i = 1; i <= n; i++) asked[list[i]] }
+    $1 in asked && $2 !~ /^Z/ { found = 1 }
+    END { exit !found }
+  '
+}
+
+# In a subshell with signals ignored: a postmaster that was stopped here and not
+# killed could not be ended by pg_ctl.
+_pg_kill() (
+  trap '' HUP INT PIPE TERM
+  postmaster=$(head -n 1 "$_pg_dir/data/postmaster.pid") || exit
+  # So that it has no more children after those that are listed.
+  kill -s STOP "$postmaster" || exit
+  family=$(_pg_family "$postmaster")
+  # shellcheck disable=SC2086 # one word each
+  kill -s KILL $family 2>/dev/null # a child may have ended by itself
+  for ((i = 0; i < 600; i++)); do
+    # shellcheck disable=SC2086
+    if ! _pg_any_runs $family; then
+      # They name a process that may be listed still, or be somebody else's soon:
+      # then the server would take itself for running already.
+      rm -f "$_pg_dir/data/postmaster.pid" "$_pg_dir"/.s.PGSQL.*.lock
+      exit 0
+    fi
+    sleep 0.05
+  done
+  _pg_say 'The PostgreSQL server did not go away.'
+  exit 1
+)
+
+# After pg_start. Fails if the server cannot be killed or does not come back.
+pg_crash() {
+  _pg_kill || return
+  if ! _pg_launch "$PGPORT"; then
+    _pg_say_it_did_not_start
+    return 1
+  fi
 }
 
 # Needs handle_signals to have been called. Ends the script if there is no way.
@@ -223,4 +283,10 @@ pg_start() {
     PGSERVICE PGSERVICEFILE PGOPTIONS PGAPPNAME PGSSLMODE PGSSLROOTCERT PGSSLCERT PGSSLKEY
   at_exit _pg_stop
   _pg_make_dir && _pg_init && _pg_listen || exit 1
+}
+
+# As pg_start.
+pg_start_durable() {
+  _pg_writes_through=on
+  pg_start
 }

@@ -17,9 +17,11 @@ pub(crate) fn read(dialect: Dialect, error: &DbErr, during: &'static str, change
         DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed) => Error::Transient {
             reason: "the connection pool is closed".to_owned(),
         },
-        DbErr::Conn(RuntimeErr::SqlxError(e))
-        | DbErr::Exec(RuntimeErr::SqlxError(e))
-        | DbErr::Query(RuntimeErr::SqlxError(e)) => driver_error(dialect, e, during, changes),
+        // What opening a connection came to: no statement had been sent over it yet.
+        DbErr::Conn(RuntimeErr::SqlxError(e)) => driver_error(dialect, e, during, false),
+        DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e)) => {
+            driver_error(dialect, e, during, changes)
+        }
         DbErr::Type(detail) | DbErr::Json(detail) => Error::Corrupt { detail: detail.clone() },
         DbErr::TryIntoErr { from, into, .. } => Error::Corrupt {
             detail: format!("{from} where {into} was expected"),
@@ -105,5 +107,34 @@ fn is_missing_table(dialect: Dialect, code: Option<&str>, message: &str) -> bool
     match dialect {
         Dialect::Postgres => code == Some("42P01"),
         Dialect::Sqlite => message.starts_with("no such table"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_leaves_a_doubt_only_when_a_change_was_sent_over_it() {
+        type Made = fn(RuntimeErr) -> DbErr;
+        for (made, changes, doubt) in [
+            (DbErr::Conn as Made, true, false),
+            (DbErr::Query, true, true),
+            (DbErr::Exec, true, true),
+            (DbErr::Query, false, false),
+        ] {
+            let broken = SqlxError::Io(io::Error::from(ErrorKind::ConnectionReset));
+            let error = made(RuntimeErr::SqlxError(Arc::new(broken)));
+            let kind = read(Dialect::Postgres, &error, "test", changes);
+            assert_eq!(
+                matches!(kind, Error::Indeterminate { .. }),
+                doubt,
+                "{error:?}: {kind:?}"
+            );
+            assert_eq!(matches!(kind, Error::Transient { .. }), !doubt, "{error:?}: {kind:?}");
+        }
     }
 }

@@ -1,0 +1,115 @@
+//! What a crash leaves of the audit trail: everything that was acknowledged, once.
+//!
+//! On PostgreSQL the server is killed, on SQLite the process that has the file open; both ten times, while 32 tasks append.
+//! docs/TESTING.md says how to add something else that appends.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and looks past the store"
+)]
+
+mod ledger;
+mod postgres;
+mod sqlite;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+use migration::{Migrator, MigratorTrait};
+use store::entity::{AuditLogId, RoomId, Secret};
+use store::{Actor, ConnectSettings, NewRoom, NewUser, Observation, Result, Store};
+
+const ROUNDS: usize = 10;
+const TASKS: usize = 32;
+/// What must be acknowledged before each crash.
+const EVENTS_A_ROUND: usize = 200;
+
+/// What is on trial: appends an event with this text, and returns its id once it must survive a crash.
+type Append = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<AuditLogId>> + Send>> + Send + Sync>;
+
+/// A case for both backends: its name, and what appends to a room's trail in it.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    appends: fn(&Store, RoomId) -> Append,
+}
+
+const CASES: &[Case] = &[Case {
+    name: "what_was_acknowledged_is_there_exactly_once",
+    appends: one_by_one,
+}];
+
+/// `audit().append`, a unit of work for each event.
+fn one_by_one(store: &Store, room: RoomId) -> Append {
+    let acting = store.acting(&Actor::system("test"));
+    Arc::new(move |text| {
+        let acting = acting.clone();
+        Box::pin(async move { acting.audit().append(Some(room), observation(text)).await })
+    })
+}
+
+/// The event with which the texts are appended; `ledger` finds them by it.
+fn observation(text: String) -> Observation {
+    Observation::ProducerClosed { producer_id: text }
+}
+
+fn main() -> ExitCode {
+    if let Some(child) = sqlite::Child::of_environment() {
+        return block_on(child.append_until_killed());
+    }
+    let arguments = Arguments::from_args();
+    let unset = |name| std::env::var_os(name).is_none_or(|value| value.is_empty());
+    // The same rule as in the contract suite, though the server of TEST_DATABASE_URL is not the one that is killed.
+    let ignore_postgres = unset("TEST_DATABASE_URL") && std::env::var_os("REQUIRE_POSTGRES").is_none();
+    let mut trials = Vec::new();
+    for &case in CASES {
+        let on_sqlite = move || {
+            block_on(sqlite::crash(case));
+            Ok(())
+        };
+        let on_postgres = move || {
+            block_on(postgres::crash(case));
+            Ok(())
+        };
+        trials.push(Trial::test(format!("sqlite::crash::{}", case.name), on_sqlite));
+        trials.push(
+            Trial::test(format!("postgres::crash::{}", case.name), on_postgres).with_ignored_flag(ignore_postgres),
+        );
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// Migrates the database at `url` and makes a room in it.
+async fn prepare(url: &str) -> RoomId {
+    let db = store::connect::open(url, &ConnectSettings::default()).await.unwrap();
+    Migrator::up(&db, None).await.unwrap();
+    let store = Store::from_connection(db, store::StoreSettings::default())
+        .await
+        .unwrap();
+    let platform = store.acting(&Actor::system("test"));
+    let owner = NewUser {
+        username: "owner",
+        email: None,
+        display_name: "Owner",
+        password_hash: Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"),
+    };
+    let owner = platform.users().register(owner).await.unwrap().id;
+    let room = platform.rooms().create(NewRoom::titled(owner, "A room")).await.unwrap();
+    store.close().await.unwrap();
+    room.id
+}
