@@ -23,7 +23,7 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Trial};
 use migration::{Migrator, MigratorTrait};
 use store::entity::{AuditLogId, RoomId, Secret};
-use store::{Actor, ConnectSettings, NewRoom, NewUser, Observation, Result, Store};
+use store::{Actor, ConnectSettings, NewRoom, NewUser, Observation, Result, Store, WriterSettings};
 
 const ROUNDS: usize = 10;
 const TASKS: usize = 32;
@@ -38,12 +38,31 @@ type Append = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<AuditLogI
 struct Case {
     name: &'static str,
     appends: fn(&Store, RoomId) -> Append,
+    /// On PostgreSQL, where those who append live on.
+    crash_is: Seen,
 }
 
-const CASES: &[Case] = &[Case {
-    name: "what_was_acknowledged_is_there_exactly_once",
-    appends: one_by_one,
-}];
+/// Who hears of the server's death.
+#[derive(Clone, Copy)]
+enum Seen {
+    /// Those whose append was under way: they do not know what became of it.
+    ByCallers,
+    /// What appends tries again by itself, until it has succeeded.
+    ByNobody,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "what_was_acknowledged_is_there_exactly_once",
+        appends: one_by_one,
+        crash_is: Seen::ByCallers,
+    },
+    Case {
+        name: "what_the_writer_acknowledged_is_there_exactly_once",
+        appends: in_batches,
+        crash_is: Seen::ByNobody,
+    },
+];
 
 /// `audit().append`, a unit of work for each event.
 fn one_by_one(store: &Store, room: RoomId) -> Append {
@@ -51,6 +70,18 @@ fn one_by_one(store: &Store, room: RoomId) -> Append {
     Arc::new(move |text| {
         let acting = acting.clone();
         Box::pin(async move { acting.audit().append(Some(room), observation(text)).await })
+    })
+}
+
+/// The audit writer, which writes those of all tasks together.
+fn in_batches(store: &Store, room: RoomId) -> Append {
+    let (writer, actor) = (
+        store.audit_writer(WriterSettings::default()).unwrap(),
+        Actor::system("test"),
+    );
+    Arc::new(move |text| {
+        let (writer, actor) = (writer.clone(), actor.clone());
+        Box::pin(async move { writer.append(&actor, Some(room), observation(text)).await })
     })
 }
 
