@@ -26,6 +26,8 @@ pub enum Operation {
     ManageAccount,
     EraseAccount,
     RecordLogin,
+    ExportTrail,
+    RetireTrail,
 }
 
 /// What the actor is to the room, or to the user concerned. An owner who is present counts as the owner.
@@ -71,6 +73,8 @@ impl std::fmt::Display for Operation {
             Self::ManageAccount => "changing an account",
             Self::EraseAccount => "erasing an account",
             Self::RecordLogin => "recording a login",
+            Self::ExportTrail => "exporting the audit trail",
+            Self::RetireTrail => "retiring part of the audit trail",
         })
     }
 }
@@ -138,7 +142,7 @@ impl Standing {
 /// | kick or ban a PARTICIPANT, ban somebody absent | yes | | yes | yes | yes | |
 /// | kick or ban a CO_HOST | yes | | yes | yes | | |
 /// | change a recording | yes | | yes | | | |
-/// | process a recording, record a login | yes | | | | | |
+/// | process a recording, record a login, export or retire the audit trail | yes | | | | | |
 pub fn may(operation: Operation, standing: Standing, target: Option<ParticipantRole>) -> bool {
     use Operation as Op;
     use Standing::{CoHost, Host, Owner, System, Themself};
@@ -156,6 +160,6 @@ pub fn may(operation: Operation, standing: Standing, target: Option<ParticipantR
             Some(ParticipantRole::CoHost) => matches!(standing, System | Owner | Host),
             Some(ParticipantRole::Host) => false,
         },
-        Op::ProcessRecording | Op::RecordLogin => standing == System,
+        Op::ProcessRecording | Op::RecordLogin | Op::ExportTrail | Op::RetireTrail => standing == System,
     }
 }

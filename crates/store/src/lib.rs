@@ -128,7 +128,9 @@ pub use entity;
 
 pub use actor::Actor;
 pub use audit::writer::{AuditWriter, WriterSettings, WriterStats};
-pub use audit::{AuditEntry, AuditEvent, AuditFilter, Change, MediaKind, NamedEntry, Observation};
+pub use audit::{
+    AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, ExportedEvent, MediaKind, NamedEntry, Observation,
+};
 pub use auth_providers::ProviderAccount;
 pub use connect::ConnectSettings;
 pub use erasure::{ErasureReceipt, StoredFile};

@@ -1,6 +1,7 @@
 //! `audit()`: the trail of what happened. Operations append their own events; services append what they observe.
 
 mod event;
+mod export;
 mod trail;
 pub mod writer;
 
@@ -22,6 +23,7 @@ use crate::unit::{Sink, Source};
 
 pub(crate) use event::EventColumns;
 pub use event::{AuditEvent, Change, MAX_DETAILS, MediaKind, Observation};
+pub use export::{AuditExport, EXPORT_VERSION, ExportedEvent};
 pub use trail::{AuditFilter, NamedEntry, RoomName};
 
 /// The repository of `audit_logs`. There is no way to change or remove what is in it.

@@ -4,8 +4,8 @@ use store::entity::AuthProviderType::Google;
 use store::entity::ParticipantRole::{CoHost, Participant};
 use store::entity::{AuthProviderId, RecordingId, RecordingStatus, RoomId, Secret, UserId};
 use store::{
-    Acting, Actor, Error, KeyRing, MediaKind, NewRoom, Observation, ProfileChange, ProviderProfile, ProviderTokens,
-    RecordingMeasures, RoomChanges, Store, StoreSettings, TokenKey, Unit,
+    Acting, Actor, AuditFilter, Error, KeyRing, MediaKind, NewRoom, Observation, ProfileChange, ProviderProfile,
+    ProviderTokens, RecordingMeasures, RoomChanges, Store, StoreSettings, TokenKey, Unit,
 };
 
 use crate::checks::assert_sabotaged;
@@ -40,6 +40,7 @@ enum Mutator {
     Reactivate,
     Erase,
     Export,
+    ExportTrail,
     Create,
     Update,
     Cancel,
@@ -73,7 +74,7 @@ enum Mutator {
     Append,
 }
 
-const ALL: [Mutator; 45] = [
+const ALL: [Mutator; 46] = [
     Mutator::Register,
     Mutator::RegisterWithProvider,
     Mutator::Link,
@@ -88,6 +89,7 @@ const ALL: [Mutator; 45] = [
     Mutator::Reactivate,
     Mutator::Erase,
     Mutator::Export,
+    Mutator::ExportTrail,
     Mutator::Create,
     Mutator::Update,
     Mutator::Cancel,
@@ -154,6 +156,11 @@ macro_rules! perform {
             Mutator::Reactivate => $source.users().reactivate($on.guest).await.map(drop),
             Mutator::Erase => $source.users().erase($on.guest).await.map(drop),
             Mutator::Export => $source.users().export($on.guest).await.map(drop),
+            Mutator::ExportTrail => $source
+                .audit()
+                .export(AuditFilter::of_room($on.room), None)
+                .await
+                .map(drop),
             Mutator::Create => $source
                 .rooms()
                 .create(NewRoom::titled($on.owner, "A room"))
@@ -247,6 +254,7 @@ impl Mutator {
             Self::Reactivate => (&["USER_REACTIVATED"], &["users"]),
             Self::Erase => (&["USER_DELETED"], &["users"]),
             Self::Export => (&["USER_DATA_EXPORTED"], &[]),
+            Self::ExportTrail => (&["AUDIT_EXPORTED"], &[]),
             Self::Create => (&["ROOM_CREATED"], &["rooms"]),
             Self::Update => (&["ROOM_UPDATED"], &["rooms"]),
             Self::Cancel => (&["ROOM_CANCELLED"], &["rooms"]),

@@ -18,6 +18,7 @@ mod wire;
 
 mod atomicity;
 mod audit;
+mod audit_export;
 mod bans;
 mod cancellation;
 mod codes;
@@ -65,6 +66,7 @@ fn main() -> std::process::ExitCode {
     let cases = [
         atomicity::cases(),
         audit::cases(),
+        audit_export::cases(),
         bans::cases(),
         cancellation::cases(),
         codes::cases(),
