@@ -38,6 +38,7 @@ mod moderation;
 mod names;
 mod paging;
 mod participants;
+mod partitioning;
 mod presence;
 mod races;
 mod recordings;
@@ -83,6 +84,7 @@ fn main() -> std::process::ExitCode {
         names::cases(),
         paging::cases(),
         participants::cases(),
+        partitioning::cases(),
         presence::cases(),
         races::cases(),
         recordings::cases(),
