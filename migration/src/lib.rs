@@ -9,6 +9,7 @@ mod m20261101_000001_base_schema;
 mod m20261122_000002_audit_actions;
 mod m20261122_000003_audit_custody_actions;
 mod m20261122_000004_audit_indexes;
+mod m20261122_000005_audit_partitions;
 mod values;
 
 pub use clean::clean_test_database;

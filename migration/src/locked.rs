@@ -42,6 +42,7 @@ impl MigratorTrait for Migrations {
             Box::new(crate::m20261122_000002_audit_actions::Migration),
             Box::new(crate::m20261122_000003_audit_custody_actions::Migration),
             Box::new(crate::m20261122_000004_audit_indexes::Migration),
+            Box::new(crate::m20261122_000005_audit_partitions::Migration),
         ]
     }
 }
@@ -189,8 +190,12 @@ async fn try_lock(guard: &DatabaseTransaction) -> Result<bool, DbErr> {
 
 /// `fresh` drops tables and types but not functions, which the base schema would then find in its way.
 async fn drop_functions(db: &DatabaseExecutor<'_>) -> Result<(), DbErr> {
-    for function in ["refuse_audit_change", "refuse_status_change"] {
-        db.execute_unprepared(&format!("DROP FUNCTION IF EXISTS {function}() CASCADE"))
+    for function in [
+        "refuse_audit_change()",
+        "refuse_status_change()",
+        "attach_audit_partition(text, timestamptz, timestamptz)",
+    ] {
+        db.execute_unprepared(&format!("DROP FUNCTION IF EXISTS {function} CASCADE"))
             .await?;
     }
     Ok(())

@@ -161,6 +161,15 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("tr_audit_logs_immutable", Trigger),
 ];
 
+/// The listed name of what PostgreSQL reports: each partition of the trail has the key under a name of its own, since names of
+/// indexes are not per table. Foreign keys and triggers are called there as they are on the whole.
+pub fn listed_name(reported: &str) -> &str {
+    match reported.strip_prefix("pk_audit_logs_") {
+        Some(_) => "pk_audit_logs",
+        None => reported,
+    }
+}
+
 /// The constraint of that name, if it is one of ours.
 pub(crate) fn by_name(name: &str) -> Option<&'static str> {
     CONSTRAINTS.iter().map(|(known, _)| *known).find(|known| *known == name)
@@ -193,5 +202,18 @@ mod tests {
             assert_eq!(by_sqlite_message(message), Some(name));
         }
         assert_eq!(by_sqlite_message("FOREIGN KEY constraint failed"), None);
+    }
+
+    #[test]
+    fn keys_of_partitions_are_the_trails() {
+        for (reported, listed) in [
+            ("pk_audit_logs_before", "pk_audit_logs"),
+            ("pk_audit_logs_2027_01", "pk_audit_logs"),
+            ("pk_audit_logs", "pk_audit_logs"),
+            ("fk_audit_logs_user", "fk_audit_logs_user"),
+            ("pk_users", "pk_users"),
+        ] {
+            assert_eq!(listed_name(reported), listed);
+        }
     }
 }

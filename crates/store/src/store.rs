@@ -18,7 +18,7 @@ use crate::tokens::KeyRing;
 use crate::unit::{Acting, OpenUnit};
 
 /// The newest migration that this build needs. A test holds it equal to the newest one there is.
-pub const REQUIRED_MIGRATION: &str = "m20261122_000004_audit_indexes";
+pub const REQUIRED_MIGRATION: &str = "m20261122_000005_audit_partitions";
 
 /// How often, and how fast, what failed for a passing reason is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,7 +51,9 @@ fn driver_error(dialect: Dialect, error: &SqlxError, during: &'static str, chang
                 };
             }
             let constraint = match dialect {
-                Dialect::Postgres => refusal.constraint().map(str::to_owned),
+                Dialect::Postgres => refusal
+                    .constraint()
+                    .map(|name| constraint::listed_name(name).to_owned()),
                 Dialect::Sqlite => constraint::by_sqlite_message(&message).map(str::to_owned),
             };
             Error::Backend {

@@ -1,6 +1,8 @@
 //! What a database has, as lines of text that can be compared with those of the entities (declared.rs) or of another
 //! database.
 
+use std::collections::BTreeMap;
+
 use sea_orm::DbBackend;
 
 use crate::declared::{Facts, type_check_names};
@@ -26,10 +28,12 @@ pub async fn database_facts(raw: &Raw) -> Facts {
     facts
 }
 
+/// Partitions are left out: `partitions` has them.
 const POSTGRES_FACTS: &str = "
     WITH tables AS (
         SELECT oid, relname FROM pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'f', 'v', 'm') AND relname <> 'seaql_migrations'
+            AND NOT relispartition
     )
     SELECT format('table %s', relname) FROM tables
     UNION ALL
@@ -156,20 +160,22 @@ fn entry(kind: &str, table: &str, name: &str) -> Named {
     }
 }
 
-/// NOT NULL is a constraint from PostgreSQL 18 on (`n`), which nobody names.
+/// NOT NULL is a constraint from PostgreSQL 18 on (`n`), which nobody names. Partitions are left out: `partitions` has them.
 const POSTGRES_NAMES: &str = "
     SELECT format('%s %s %s', CASE contype WHEN 'p' THEN 'pk' WHEN 'f' THEN 'fk' WHEN 'c' THEN 'ck' ELSE 'uq' END,
         conrelid::regclass, conname)
-    FROM pg_constraint
+    FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
     WHERE connamespace = 'public'::regnamespace AND contype <> 'n' AND conrelid <> 'seaql_migrations'::regclass
+        AND NOT relispartition
     UNION ALL
     SELECT format('%s %s %s', CASE WHEN indisunique THEN 'uq' ELSE 'ix' END, indrelid::regclass, indexrelid::regclass)
     FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
-    WHERE relnamespace = 'public'::regnamespace AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
+    WHERE relnamespace = 'public'::regnamespace AND NOT relispartition
+        AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
     UNION ALL
     SELECT format('tr %s %s', tgrelid::regclass, tgname)
     FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-    WHERE relnamespace = 'public'::regnamespace AND NOT tgisinternal";
+    WHERE relnamespace = 'public'::regnamespace AND NOT tgisinternal AND NOT relispartition";
 
 const SQLITE_NAMES: &str = r#"
     SELECT format('%s %s %s', iif(list."unique", 'uq', 'ix'), tables.name, list.name)
@@ -195,7 +201,8 @@ const POSTGRES_INDEXES: &str = "
             LEFT JOIN pg_attribute ON attrelid = indrelid AND attnum = number AND number <> 0),
         CASE WHEN indpred IS NULL THEN '' ELSE ' where' END)
     FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
-    WHERE relnamespace = 'public'::regnamespace AND NOT indisprimary AND relname <> 'seaql_migrations'";
+    WHERE relnamespace = 'public'::regnamespace AND NOT indisprimary AND relname <> 'seaql_migrations'
+        AND NOT relispartition";
 
 const SQLITE_INDEXES: &str = r#"
     SELECT format('%s%s on %s (%s)%s', iif(list."unique", 'unique ', ''), list.name, tables.name, (
@@ -203,6 +210,40 @@ const SQLITE_INDEXES: &str = r#"
         iif(list.partial, ' where', ''))
     FROM sqlite_master AS tables, pragma_index_list(tables.name) AS list
     WHERE tables.type = 'table' AND tables.name <> 'seaql_migrations' AND list.origin <> 'pk'"#;
+
+/// The trail and each of its partitions on PostgreSQL, by name: columns in order, owner, constraints, indexes and triggers, all
+/// called as the trail calls them. A partition is right if it has what the trail has.
+pub async fn partitions(raw: &Raw) -> BTreeMap<String, Facts> {
+    let mut family: BTreeMap<String, Facts> = BTreeMap::new();
+    for line in raw.texts(POSTGRES_PARTITIONS).await {
+        let (name, fact) = line.split_once(' ').unwrap();
+        family.entry(name.to_owned()).or_default().insert(fact.to_owned());
+    }
+    family
+}
+
+const POSTGRES_PARTITIONS: &str = "
+    WITH family AS (
+        SELECT oid, relname, relowner FROM pg_class
+        WHERE oid = 'audit_logs'::regclass OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass)
+    )
+    SELECT format('%s owner %s', relname, pg_get_userbyid(relowner)) FROM family
+    UNION ALL
+    SELECT format('%s columns %s', relname, (
+        SELECT string_agg(format('%s %s %s', attname, format_type(atttypid, atttypmod), attnotnull), ', ' ORDER BY attnum)
+        FROM pg_attribute WHERE attrelid = family.oid AND attnum > 0 AND NOT attisdropped))
+    FROM family
+    UNION ALL
+    SELECT format('%s constraint %s %s %s', relname, replace(conname, relname, 'audit_logs'),
+        pg_get_constraintdef(pg_constraint.oid), convalidated)
+    FROM family JOIN pg_constraint ON conrelid = family.oid WHERE contype <> 'n'
+    UNION ALL
+    SELECT format('%s index %s %s', relname,
+        replace(replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON '), relname, 'audit_logs'), indisvalid)
+    FROM family JOIN pg_index ON indrelid = family.oid
+    UNION ALL
+    SELECT format('%s trigger %s %s', relname, replace(pg_get_triggerdef(pg_trigger.oid), relname, 'audit_logs'), tgenabled)
+    FROM family JOIN pg_trigger ON tgrelid = family.oid WHERE NOT tgisinternal";
 
 /// Everything in a database that is not SeaORM's own table, each with its full definition.
 pub async fn snapshot(raw: &Raw) -> Facts {
@@ -221,7 +262,11 @@ const POSTGRES_SNAPSHOT: &str = "
         WHERE relnamespace = 'public'::regnamespace
             AND coalesce(indrelid, pg_class.oid) IS DISTINCT FROM to_regclass('public.seaql_migrations')
     )
-    SELECT format('relation %s %s %s', relkind, relname, CASE relkind WHEN 'i' THEN pg_get_indexdef(oid) END) FROM relations
+    SELECT format('relation %s %s %s', relkind, relname, CASE
+        WHEN relkind IN ('i', 'I') THEN pg_get_indexdef(oid)
+        WHEN relkind = 'p' THEN pg_get_partkeydef(oid)
+        WHEN relispartition THEN pg_get_expr(relpartbound, oid) END)
+    FROM relations
     UNION ALL
     SELECT format('column %s.%s %s %s %s', relname, attname, format_type(atttypid, atttypmod), attnotnull, atthasdef)
     FROM relations JOIN pg_attribute ON attrelid = relations.oid WHERE attnum > 0 AND NOT attisdropped

@@ -1,7 +1,7 @@
 //! What the schema refuses by itself, and what it must let through. All SQL here goes past the store.
 
 use sea_orm::DbBackend;
-use store::constraint::{CONSTRAINTS, Meaning};
+use store::constraint::{CONSTRAINTS, Meaning, listed_name};
 
 use crate::catalog;
 use crate::declared::{self, Facts};
@@ -45,7 +45,8 @@ fn in_its_way(backend: DbBackend, name: &str) -> Vec<String> {
 fn assert_is_of(backend: DbBackend, refusal: &Refusal, name: &str, sql: &str) {
     let (_, meaning) = CONSTRAINTS.iter().find(|(listed, _)| *listed == name).unwrap();
     if backend == DbBackend::Postgres {
-        assert_eq!(refusal.constraint.as_deref(), Some(name), "{sql}: {refusal:?}");
+        let reported = refusal.constraint.as_deref().map(listed_name);
+        assert_eq!(reported, Some(name), "{sql}: {refusal:?}");
         return;
     }
     let message = match meaning {

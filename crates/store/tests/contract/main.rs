@@ -39,6 +39,7 @@ mod moderation;
 mod names;
 mod paging;
 mod participants;
+mod partitioning;
 mod presence;
 mod races;
 mod recordings;
@@ -87,6 +88,7 @@ fn main() -> std::process::ExitCode {
         names::cases(),
         paging::cases(),
         participants::cases(),
+        partitioning::cases(),
         presence::cases(),
         races::cases(),
         recordings::cases(),

@@ -154,6 +154,7 @@ async fn fresh_clears_away_what_is_in_its_way(db: TestDb) {
         leftovers.extend([
             "CREATE TYPE room_status AS ENUM ('OPEN')",
             "CREATE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE FUNCTION attach_audit_partition(a text, b timestamptz, c timestamptz) RETURNS int LANGUAGE sql AS 'SELECT 1'",
         ]);
     }
     for sql in leftovers {

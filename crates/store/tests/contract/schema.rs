@@ -83,10 +83,11 @@ const POSTGRES_DRIFTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "ALTER TABLE audit_logs DROP CONSTRAINT pk_audit_logs, ADD CONSTRAINT pk_audit_logs PRIMARY KEY (id)",
+        // The key of a partitioned table has to have the time in it.
+        "ALTER TABLE audit_logs DROP CONSTRAINT pk_audit_logs, ADD CONSTRAINT pk_audit_logs PRIMARY KEY (timestamp, id)",
         &[
             "- audit_logs: primary key (id, timestamp)",
-            "+ audit_logs: primary key (id)",
+            "+ audit_logs: primary key (timestamp, id)",
         ],
     ),
     (
