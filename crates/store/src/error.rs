@@ -1,5 +1,6 @@
 //! What can go wrong, as values that a service can answer its client with.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -33,6 +34,14 @@ pub enum Error {
     #[error("the database could not do it now: {reason}")]
     Transient {
         /// What stood in the way.
+        reason: String,
+    },
+    /// A file that the store was to write or read.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system says.
         reason: String,
     },
     /// The queue of an audit writer has no room for another event now; nothing was taken.
@@ -216,6 +225,7 @@ pub enum Subject {
     User(UserId),
     Room(RoomId),
     Recording(RecordingId),
+    Partition(String),
     /// A way in: a row of `auth_providers`.
     Provider(AuthProviderId),
 }
@@ -226,6 +236,7 @@ impl std::fmt::Display for Subject {
             Self::User(id) => write!(f, "user {id}"),
             Self::Room(id) => write!(f, "room {id}"),
             Self::Recording(id) => write!(f, "recording {id}"),
+            Self::Partition(name) => write!(f, "partition {name} of the audit trail"),
             Self::Provider(id) => write!(f, "provider account {id}"),
         }
     }
@@ -436,6 +447,14 @@ pub enum Rejected {
         room: Option<RoomId>,
         /// To whom it was to be done.
         user: Option<UserId>,
+    },
+    /// The partition has events that must still be kept.
+    #[error("events of up to {until} are asked for, and those from {kept_from} on are kept")]
+    WithinRetention {
+        /// The end of the partition.
+        until: DateTime<Utc>,
+        /// The beginning of what is kept.
+        kept_from: DateTime<Utc>,
     },
     /// The host and the owner cannot be kicked or banned, and nobody can do it to themself.
     #[error("user {user} cannot be the target of {operation}")]

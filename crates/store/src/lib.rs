@@ -127,6 +127,7 @@ compile_error!("enable at least one of the features `postgres` and `sqlite`");
 pub use entity;
 
 pub use actor::Actor;
+pub use audit::partitions::{AuditPartition, AuditPartitions, PartitionState, Retired, Upkeep};
 pub use audit::writer::{AuditWriter, WriterSettings, WriterStats};
 pub use audit::{
     AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, ExportedEvent, MediaKind, NamedEntry, Observation,

@@ -10,7 +10,7 @@ use sea_orm::{DatabaseExecutor, DatabaseTransaction, DbErr};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::actor::Actor;
-use crate::audit::NoteAttempt;
+use crate::audit::Notice;
 use crate::backend::{Dialect, fault};
 use crate::error::{Error, Result};
 use crate::operation::{Moment, Operation, contested};
@@ -154,7 +154,7 @@ impl Sink for Acting {
             Ok(output) => return Ok(output),
             Err(refusal) => refusal,
         };
-        if let Some(note) = NoteAttempt::of(&refusal) {
+        if let Some(note) = Notice::of_attempt(&refusal) {
             self.persist(note).await?;
         }
         Err(refusal)
@@ -206,17 +206,17 @@ pub(crate) struct OpenUnit {
 #[derive(Debug)]
 struct Noted {
     acting: Acting,
-    attempts: Mutex<Vec<NoteAttempt>>,
+    attempts: Mutex<Vec<Notice>>,
 }
 
 impl Noted {
     fn note(&self, refusal: &Error) {
-        if let (Some(note), Ok(mut attempts)) = (NoteAttempt::of(refusal), self.attempts.lock()) {
+        if let (Some(note), Ok(mut attempts)) = (Notice::of_attempt(refusal), self.attempts.lock()) {
             attempts.push(note);
         }
     }
 
-    fn take(&self) -> Vec<NoteAttempt> {
+    fn take(&self) -> Vec<Notice> {
         self.attempts
             .lock()
             .map(|mut attempts| std::mem::take(&mut *attempts))
@@ -224,7 +224,7 @@ impl Noted {
     }
 
     /// Boxed, because what it awaits may end a unit of its own.
-    fn append(acting: Acting, attempts: Vec<NoteAttempt>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
+    fn append(acting: Acting, attempts: Vec<Notice>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
         Box::pin(async move {
             for attempt in attempts {
                 acting.persist(attempt).await?;

@@ -5,16 +5,14 @@ use std::net::IpAddr;
 use chrono::{DateTime, Utc};
 use entity::{AuditLogId, RecordedAction, RoomId, UserId, audit_log};
 use futures_util::stream::{Stream, StreamExt};
-use sea_orm::{DatabaseExecutor, DbErr, QueryResult};
 use serde_json::Value as Json;
 
 use super::trail::rows;
-use super::{Audit, AuditFilter, Change};
+use super::{Audit, AuditFilter, Change, Notice};
 use crate::authority::Operation as Asked;
 use crate::backend::audit as sql;
-use crate::backend::plan::Plan;
-use crate::error::{Error, Result};
-use crate::operation::{Moment, Operation, only_the_platform};
+use crate::error::Result;
+use crate::operation::only_the_platform;
 use crate::page::{Cursor, Order};
 use crate::unit::Sink;
 
@@ -144,11 +142,9 @@ impl<'a, S: Sink> Audit<'a, S> {
             until: Some(until),
             ..filter
         };
-        let note = NoteExport {
-            room: filter.room,
-            event: filter.as_exported(until, after.is_some()),
-        };
-        self.source.perform(note).await?;
+        // Asking for a room that never was is an export of nothing, which is told as well.
+        let told = Notice::of(filter.room, &filter.as_exported(until, after.is_some()));
+        self.source.perform(told).await?;
         let events = rows(self.source, filter, Order::OldestFirst, after, "audit.export");
         Ok(AuditExport {
             until,
@@ -168,28 +164,5 @@ impl AuditFilter {
             address: self.address,
             resumed,
         }
-    }
-}
-
-struct NoteExport {
-    room: Option<RoomId>,
-    event: Change,
-}
-
-impl Operation for NoteExport {
-    const NAME: &'static str = "audit.export";
-    type Output = ();
-
-    fn plan(&self, at: &Moment<'_>) -> Plan {
-        // Asking for a room that never was is an export of nothing, which is told as well.
-        sql::append_always(at, self.room, &self.event.to_columns())
-    }
-
-    fn read(&self, _: &QueryResult) -> Result<(), DbErr> {
-        Ok(())
-    }
-
-    async fn refusal(&self, _: &DatabaseExecutor<'_>, _: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        Ok(None)
     }
 }

@@ -2,6 +2,7 @@
 
 mod event;
 mod export;
+pub mod partitions;
 mod trail;
 pub mod writer;
 
@@ -161,16 +162,23 @@ impl PreparedEvent {
     }
 }
 
-/// An operation that was refused for want of authority: appended whether or not what it was about exists.
+/// Something to be told whether or not what it is about exists: what does not is left out.
 #[derive(Debug)]
-pub(crate) struct NoteAttempt {
+pub(crate) struct Notice {
     room: Option<RoomId>,
     event: EventColumns,
 }
 
-impl NoteAttempt {
-    /// Of a refusal, if it is one to be noted.
-    pub(crate) fn of(error: &Error) -> Option<Self> {
+impl Notice {
+    pub(crate) fn of(room: Option<RoomId>, event: &Change) -> Self {
+        Self {
+            room,
+            event: event.to_columns(),
+        }
+    }
+
+    /// Of a refusal for want of authority.
+    pub(crate) fn of_attempt(error: &Error) -> Option<Self> {
         let Error::Rejected(Rejected::NotAllowed {
             operation,
             standing,
@@ -193,8 +201,8 @@ impl NoteAttempt {
     }
 }
 
-impl Operation for NoteAttempt {
-    const NAME: &'static str = "audit.note_attempt";
+impl Operation for Notice {
+    const NAME: &'static str = "audit.append";
     type Output = ();
 
     fn plan(&self, at: &Moment<'_>) -> Plan {

@@ -11,6 +11,7 @@ pub(crate) mod erasure;
 pub(crate) mod fault;
 pub(crate) mod moderation;
 pub(crate) mod participants;
+pub(crate) mod partitions;
 pub mod plan;
 pub(crate) mod providers;
 pub(crate) mod recording_sweeps;

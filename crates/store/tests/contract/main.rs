@@ -49,6 +49,7 @@ mod recordings_start;
 mod recordings_sweeps;
 mod recordings_visibility;
 mod refusals;
+mod retention;
 mod retries;
 mod roles;
 mod room_settings;
@@ -98,6 +99,7 @@ fn main() -> std::process::ExitCode {
         recordings_sweeps::cases(),
         recordings_visibility::cases(),
         refusals::cases(),
+        retention::cases(),
         retries::cases(),
         roles::cases(),
         room_settings::cases(),

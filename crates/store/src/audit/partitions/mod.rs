@@ -1,0 +1,226 @@
+//! The trail's months: making those ahead, and retiring those whose time is over.
+//!
+//! On PostgreSQL `audit_logs` has a partition for each month, one for what came before there were any, and one for rows of which the
+//! month is missing. On SQLite it is one table: there is nothing to list, make or retire, and nothing here is an error.
+
+mod retire;
+
+use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
+use sea_orm::{DbErr, FromQueryResult};
+
+use crate::authority::Operation as Asked;
+use crate::backend::partitions as sql;
+use crate::backend::{Dialect, fault};
+use crate::error::{Error, Invalid, Result, Rule};
+use crate::operation::only_the_platform;
+use crate::unit::{Acting, Source};
+
+pub use retire::Retired;
+
+/// Partitions of the trail. Changing them takes a role that owns the tables: run this from a maintenance job, not from the services.
+#[derive(Debug)]
+pub struct AuditPartitions<'a> {
+    acting: &'a Acting,
+}
+
+/// Where a partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartitionState {
+    /// Part of the trail, for the rows of its time.
+    Attached,
+    /// Part of the trail, for rows whose time no other has.
+    Default,
+    /// No part of the trail any more; not exported and dropped yet, because that was broken off.
+    Detached,
+}
+
+/// A part of the trail.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct AuditPartition {
+    /// Of the table.
+    pub name: String,
+    /// Where it stands.
+    pub state: PartitionState,
+    /// It has events of this time or later; none: of any earlier time.
+    pub since: Option<DateTime<Utc>>,
+    /// It has events of before this time; only the default has no bound.
+    pub until: Option<DateTime<Utc>>,
+    /// On disk, with indexes.
+    pub bytes: i64,
+    /// As the server last estimated.
+    pub about_events: i64,
+}
+
+/// What [`AuditPartitions::keep_up`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Upkeep {
+    /// Partitions that it made.
+    pub made: Vec<String>,
+    /// Partitions that cannot be made, because events of their months are in the default partition already. These and later events
+    /// of those months stay there, and are found like all others; they are never retired.
+    pub in_default: Vec<String>,
+}
+
+impl Acting {
+    /// The trail's partitions.
+    pub fn audit_partitions(&self) -> AuditPartitions<'_> {
+        AuditPartitions { acting: self }
+    }
+}
+
+impl AuditPartitions<'_> {
+    /// All of them, the oldest first, the default last.
+    ///
+    /// # Errors
+    /// None beyond the database's own.
+    pub async fn list(&self) -> Result<Vec<AuditPartition>> {
+        if self.dialect() == Dialect::Sqlite {
+            return Ok(Vec::new());
+        }
+        let failed = |error: DbErr| self.acting.failed(&error, "audit_partitions.list");
+        let rows = sql::list().rows(Dialect::Postgres, &self.acting.executor()).await;
+        let read = |row: &sea_orm::QueryResult| {
+            let row = Row::from_query_result(row, "").map_err(failed)?;
+            let state = match row.state.as_str() {
+                "attached" => PartitionState::Attached,
+                "default" => PartitionState::Default,
+                _ => PartitionState::Detached,
+            };
+            Ok(AuditPartition {
+                name: row.name,
+                state,
+                since: row.since,
+                until: row.until,
+                bytes: row.bytes,
+                about_events: row.about_events,
+            })
+        };
+        rows.map_err(failed)?.iter().map(read).collect()
+    }
+
+    /// Makes the partitions of this month and of so many months ahead, those that are missing. Any number of processes may do so
+    /// at once. Run it at least monthly; were it forgotten, appends would go on, into the default partition.
+    ///
+    /// Each takes locks for a moment that changes of users and rooms wait for, and gives way after 200 ms to try again as
+    /// [`crate::RetryPolicy`] says. By the platform alone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `ahead` is above 120; [`crate::Rejected::NotAllowed`]; [`Error::Transient`] when the tables were too
+    /// busy; [`Error::Backend`] when the role does not own them.
+    pub async fn keep_up(&self, ahead: u32) -> Result<Upkeep> {
+        only_the_platform(self.acting, Asked::RetireTrail).await?;
+        if ahead > MOST_MONTHS_AHEAD {
+            return Err(Invalid {
+                field: "ahead",
+                rule: Rule::AtMost(MOST_MONTHS_AHEAD.into()),
+            }
+            .into());
+        }
+        let there = self.list().await?;
+        let mut upkeep = Upkeep::default();
+        if self.dialect() == Dialect::Sqlite {
+            return Ok(upkeep);
+        }
+        let this_month = month_of(self.acting.store().now());
+        for number in 0..=ahead {
+            let (since, until) = (later(this_month, number), later(this_month, number + 1));
+            let covers = |one: &AuditPartition| {
+                one.state == PartitionState::Attached
+                    && one.since.is_none_or(|start| start <= since)
+                    && one.until.is_some_and(|end| until <= end)
+            };
+            if there.iter().any(covers) {
+                continue;
+            }
+            let name = format!("audit_logs_{:04}_{:02}", since.year(), since.month());
+            match self.attach(&name, since, until).await {
+                Ok(true) => upkeep.made.push(name),
+                Ok(false) => {}
+                Err(Error::Backend { code: Some(code), .. }) if code == ROWS_IN_DEFAULT => upkeep.in_default.push(name),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(upkeep)
+    }
+
+    async fn attach(&self, name: &str, since: DateTime<Utc>, until: DateTime<Utc>) -> Result<bool> {
+        let mut retries = self.acting.store().retries();
+        loop {
+            let made = async {
+                let rows = sql::attach(name, since, until)
+                    .rows(Dialect::Postgres, &self.acting.executor())
+                    .await?;
+                rows.first().map_or(Ok(false), |row| row.try_get_by("made"))
+            };
+            let error = match made.await {
+                Ok(made) => return Ok(made),
+                Err(error) => fault::read(Dialect::Postgres, &error, "audit_partitions.keep_up", false),
+            };
+            if !error.is_retryable() || !retries.another().await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// What [`AuditPartitions::retire`] would retire now: those that ended before the last `keep` whole months, those
+    /// included whose retirement was broken off. Changes nothing: the dry run.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `keep` is 0.
+    pub async fn due(&self, keep: u32) -> Result<Vec<AuditPartition>> {
+        let kept_from = self.kept_from(keep)?;
+        let mut all = self.list().await?;
+        all.retain(|one| is_over(one, kept_from));
+        Ok(all)
+    }
+
+    /// The first moment of what must stay: so many whole months before this one.
+    fn kept_from(&self, keep: u32) -> Result<DateTime<Utc>> {
+        if keep == 0 {
+            return Err(Invalid {
+                field: "keep",
+                rule: Rule::AtLeast(1),
+            }
+            .into());
+        }
+        let this_month = month_of(self.acting.store().now());
+        Ok(this_month
+            .checked_sub_months(Months::new(keep))
+            .unwrap_or(DateTime::UNIX_EPOCH))
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.acting.store().dialect()
+    }
+}
+
+fn is_over(one: &AuditPartition, kept_from: DateTime<Utc>) -> bool {
+    one.state != PartitionState::Default && one.until.is_some_and(|until| until <= kept_from)
+}
+
+/// Ten years; a mistyped number should not make a thousand tables.
+const MOST_MONTHS_AHEAD: u32 = 120;
+/// `check_violation`: PostgreSQL will not attach a partition for rows that the default one has.
+const ROWS_IN_DEFAULT: &str = "23514";
+
+fn month_of(at: DateTime<Utc>) -> DateTime<Utc> {
+    let first = NaiveDate::from_ymd_opt(at.year(), at.month(), 1).unwrap_or_default();
+    first.and_time(chrono::NaiveTime::MIN).and_utc()
+}
+
+fn later(month: DateTime<Utc>, by: u32) -> DateTime<Utc> {
+    month
+        .checked_add_months(Months::new(by))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    name: String,
+    state: String,
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+    bytes: i64,
+    about_events: i64,
+}
