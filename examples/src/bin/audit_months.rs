@@ -1,0 +1,97 @@
+//! What is there to do for the trail as months go by? On PostgreSQL it has a partition for each month: those ahead have to be
+//! made, those whose time is over go into files and out of the database.
+//!
+//! By itself this only looks. With `--make` it makes the months ahead; with `--retire` it retires what is over. Both take a role
+//! that owns the tables. On SQLite the trail is one table, and there is nothing to do.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use clap::Parser;
+use examples::{DatabaseArgs, Sentence, exit, print, table};
+use store::{Actor, AuditPartition, StoreSettings};
+
+/// Lists the months of the audit trail, makes those ahead, retires those that are over
+#[derive(Parser)]
+struct Arguments {
+    /// Make the months ahead that are missing
+    #[arg(long)]
+    make: bool,
+    /// How many months ahead
+    #[arg(long, default_value_t = 3)]
+    ahead: u32,
+    /// Retire what is over into files in this folder
+    #[arg(long, value_name = "FOLDER")]
+    retire: Option<PathBuf>,
+    /// How many whole months to keep in the database
+    #[arg(long, default_value_t = 12)]
+    keep: u32,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    exit("audit_months", run(Arguments::parse()).await)
+}
+
+async fn run(arguments: Arguments) -> Result<(), Sentence> {
+    let store = arguments.database.open(StoreSettings::default()).await?;
+    let acting = store.acting(&Actor::system("audit_months"));
+    let partitions = acting.audit_partitions();
+    if arguments.make {
+        let upkeep = partitions.keep_up(arguments.ahead).await?;
+        for name in &upkeep.made {
+            print(format_args!("Made {name}."));
+        }
+        for name in &upkeep.in_default {
+            print(format_args!(
+                "{name} cannot be made: the default partition has events of that month."
+            ));
+        }
+    }
+    let all = partitions.list().await?;
+    if all.is_empty() {
+        print("This database keeps the trail in one table.");
+    } else {
+        print(table(
+            &["Partition", "From", "Until", "State", "About events", "KiB"],
+            all.iter().map(row),
+        ));
+    }
+    let due = partitions.due(arguments.keep).await?;
+    print(format_args!(
+        "{} of them ended more than {} whole months ago.",
+        due.len(),
+        arguments.keep
+    ));
+    for one in &due {
+        match &arguments.retire {
+            None => print(format_args!("--retire would retire {}.", one.name)),
+            Some(folder) => {
+                let retired = partitions.retire(&one.name, arguments.keep, folder).await?;
+                print(format_args!(
+                    "{}: {} events, sha256 {}",
+                    retired.file.display(),
+                    retired.events,
+                    retired.sha256
+                ));
+            }
+        }
+    }
+    store.close().await?;
+    Ok(())
+}
+
+fn row(one: &AuditPartition) -> Vec<String> {
+    let time = |at: Option<DateTime<Utc>>| at.map(|at| at.format("%Y-%m-%d").to_string()).unwrap_or_default();
+    vec![
+        one.name.clone(),
+        time(one.since),
+        time(one.until),
+        format!("{:?}", one.state).to_lowercase(),
+        one.about_events.to_string(),
+        (one.bytes / 1024).to_string(),
+    ]
+}
