@@ -65,6 +65,7 @@
 //! | [`mod@unit`] | [`Acting`], [`Unit`], and what reads and writes go through |
 //! | [`actor`], [`authority`] | who acts; the table of who may do what |
 //! | [`scope`] | live, deleted or any rows: where every find starts |
+//! | [`audit::writer`], [`audit::partitions`] | events in batches; the trail's months |
 //! | [`error`], [`constraint`] | what can go wrong; every constraint of the schema by name |
 //! | [`page`] | keyset pages and their cursors |
 //! | [`erasure`], [`export`] | the right to be forgotten; data portability |

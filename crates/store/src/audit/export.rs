@@ -129,7 +129,7 @@ impl<'a, S: Sink> Audit<'a, S> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the filter's times make no window; [`crate::Rejected::NotAllowed`].
+    /// [`crate::Error::Invalid`] when the filter's times make no window; [`crate::Rejected::NotAllowed`].
     pub async fn export(
         &self,
         filter: AuditFilter,
