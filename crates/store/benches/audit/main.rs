@@ -36,7 +36,7 @@ struct Scale {
 
 const FULL: Scale = Scale {
     rounds: 7,
-    time: Duration::from_secs(3),
+    time: Duration::from_secs(2),
     events: 1_000_000,
     depth: 1_000,
 };

@@ -20,22 +20,18 @@ pub async fn compared(scale: Scale) {
     let of = |batch, lanes| WriterSettings { batch, lanes, ..usual };
     let tried = [
         ("default", usual),
-        ("batch 128", of(128, usual.lanes)),
         ("batch 256", of(256, usual.lanes)),
-        ("batch 512", of(512, usual.lanes)),
         ("batch 1,024", of(1_024, usual.lanes)),
         ("batch 2,048", of(2_048, usual.lanes)),
         ("1 lane", of(usual.batch, 1)),
-        ("2 lanes", of(usual.batch, 2)),
-        ("3 lanes", of(usual.batch, 3)),
         ("4 lanes", of(usual.batch, 4)),
         ("no linger", linger(0)),
-        ("linger 1 ms", linger(1)),
+        ("4 lanes, no linger", WriterSettings { lanes: 4, ..linger(0) }),
         ("linger 2 ms", linger(2)),
         ("linger 5 ms", linger(5)),
     ];
     // There are many: less of each.
-    let (rounds, time) = (scale.rounds.div_ceil(2), scale.time / 3);
+    let (rounds, time) = (scale.rounds, scale.time / 3);
     feed(&world, usual, time).await;
     let mut fed = vec![Rounds::default(); tried.len()];
     let mut waited = fed.clone();
