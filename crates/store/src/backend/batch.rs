@@ -1,34 +1,54 @@
 //! One statement that appends many events.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use chrono::SecondsFormat;
-use entity::{AuditLogId, ClientAddress};
-use sea_orm::{ActiveEnum, DbErr, QueryResult};
-use serde_json::{Value as Json, json};
+use entity::{AuditAction, AuditLogId, RoomId, UserId};
+use sea_orm::{DbErr, QueryResult};
+use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::Dialect;
-use super::plan::{Kind, Plan, Step};
+use super::plan::{Bind, Kind, Plan, Step};
 use crate::audit::PreparedEvent;
 
-/// The events as one bound list, so that the statement's text is the same for any number of them.
-pub(crate) fn list<'a>(events: impl Iterator<Item = &'a PreparedEvent>) -> Json {
-    let item = |event: &PreparedEvent| {
-        json!({
-            "id": event.id.as_uuid(),
-            "action": event.action.to_value().value,
-            "user_id": event.actor,
-            "room_id": event.room,
-            "target_user_id": event.target,
-            "metadata": event.metadata,
-            "ip_address": event.address.map(|address| ClientAddress(address).to_string()),
-            "user_agent": event.user_agent,
-            // As the driver writes times into SQLite.
-            "timestamp": event.at.to_rfc3339_opts(SecondsFormat::AutoSi, false),
-        })
+/// An event as the list has it.
+#[derive(serde::Serialize)]
+struct Item<'a> {
+    id: AuditLogId,
+    action: AuditAction,
+    user_id: Option<UserId>,
+    room_id: Option<RoomId>,
+    target_user_id: Option<UserId>,
+    metadata: &'a Json,
+    ip_address: Option<IpAddr>,
+    user_agent: Option<&'a str>,
+    timestamp: String,
+}
+
+/// The events as one bound list, so that the statement's text is the same for any number of them. Written as text at once: a tree of
+/// values would be made of each batch, and copied whole for each try.
+pub(crate) fn list<'a>(events: impl Iterator<Item = &'a PreparedEvent>) -> Result<String, DbErr> {
+    let item = |event: &'a PreparedEvent| Item {
+        id: event.id,
+        action: event.action,
+        user_id: event.actor,
+        room_id: event.room,
+        target_user_id: event.target,
+        metadata: &event.metadata,
+        ip_address: event.address,
+        user_agent: event.user_agent.as_deref(),
+        // As the driver writes times into SQLite.
+        timestamp: event.at.to_rfc3339_opts(SecondsFormat::AutoSi, false),
     };
-    events.map(item).collect()
+    let items: Vec<Item<'_>> = events.map(item).collect();
+    serde_json::to_string(&items).map_err(|error| DbErr::Json(error.to_string()))
+}
+
+/// A list of [`list`] as a value. PostgreSQL reads it as `jsonb`.
+fn bound(events: &str) -> Bind {
+    Bind::text_as("jsonb", Some(events.to_owned()))
 }
 
 /// To follow FROM: the list's events as rows `event`.
@@ -56,7 +76,7 @@ fn rows(dialect: Dialect) -> String {
 
 /// Appends those that are not there yet and that point at nothing which does not exist: 1 statement. Yields `ids`, a JSON list,
 /// of those that it appended.
-pub(crate) fn append(dialect: Dialect, events: Json) -> Plan {
+pub(crate) fn append(dialect: Dialect, events: &str) -> Plan {
     // SQLite's trigger refuses a second row of the same key before ON CONFLICT is asked; but nobody else writes meanwhile.
     let (unless_there, on_conflict) = match dialect {
         Dialect::Postgres => ("", "ON CONFLICT DO NOTHING"),
@@ -67,7 +87,7 @@ pub(crate) fn append(dialect: Dialect, events: Json) -> Plan {
     };
     let ids = dialect.json_rows(&[("id", &dialect.readable_uuid("id"))]);
     Plan::yielding("told")
-        .bind("events", events)
+        .bind("events", bound(events))
         .step(Step::lookup(
             "appended",
             &[("id", Kind::Uuid)],
@@ -87,9 +107,9 @@ pub(crate) fn append(dialect: Dialect, events: Json) -> Plan {
 }
 
 /// Which of the events are in the trail: yields `ids`, a JSON list.
-pub(crate) fn find(dialect: Dialect, events: Json) -> Plan {
+pub(crate) fn find(dialect: Dialect, events: &str) -> Plan {
     let ids = dialect.json_rows(&[("id", &dialect.readable_uuid("audit_logs.id"))]);
-    Plan::yielding("told").bind("events", events).step(Step::guard(
+    Plan::yielding("told").bind("events", bound(events)).step(Step::guard(
         "told",
         &[],
         format!(

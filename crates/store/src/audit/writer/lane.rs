@@ -190,8 +190,9 @@ impl Lane {
     /// Appends a batch, and finds out what became of those events that it did not append.
     async fn append(&self, batch: &[Queued]) -> Result<Outcome> {
         let acting = self.store.acting(&Actor::system("audit writer"));
+        let failed = |error: DbErr| acting.failed(&error, ForAll::NAME);
         let append = ForAll {
-            events: sql::list(batch.iter().map(|queued| &queued.event)),
+            events: sql::list(batch.iter().map(|queued| &queued.event)).map_err(failed)?,
             plan: sql::append,
         };
         let mut outcome = Outcome {
@@ -205,7 +206,7 @@ impl Lane {
         // Those that an earlier try had appended, of which nobody had heard.
         let rest = batch.iter().filter(|queued| !outcome.there.contains(&queued.event.id));
         let find = ForAll {
-            events: sql::list(rest.map(|queued| &queued.event)),
+            events: sql::list(rest.map(|queued| &queued.event)).map_err(failed)?,
             plan: sql::find,
         };
         outcome.there.extend(done(acting.attempt(&find).await?)?);
@@ -219,7 +220,7 @@ impl Lane {
             } = queued.event;
             let reason = missing_reference(&acting.executor(), room, [target, actor])
                 .await
-                .map_err(|error| acting.failed(&error, ForAll::NAME))?;
+                .map_err(failed)?;
             if let Some(reason) = reason {
                 outcome.refused.insert(id, reason);
             }
@@ -264,8 +265,8 @@ fn done<T>(attempt: Attempt<T>) -> Result<T> {
 
 /// One of the statements of [`sql`] over a list of events: those that it appended, or found.
 struct ForAll {
-    events: serde_json::Value,
-    plan: fn(Dialect, serde_json::Value) -> Plan,
+    events: String,
+    plan: fn(Dialect, &str) -> Plan,
 }
 
 impl Operation for ForAll {
@@ -273,7 +274,7 @@ impl Operation for ForAll {
     type Output = HashSet<AuditLogId>;
 
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        (self.plan)(at.dialect, self.events.clone())
+        (self.plan)(at.dialect, &self.events)
     }
 
     fn read(&self, row: &QueryResult) -> Result<Self::Output, DbErr> {
