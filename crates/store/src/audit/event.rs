@@ -355,7 +355,7 @@ impl Change {
 
 /// The most bytes that an observation's details may have as JSON. Changes need no such limit: what goes into theirs is limited
 /// where it comes in.
-pub const MAX_DETAILS: usize = 16 * 1024;
+pub const MAX_DETAILS: usize = 32 * 1024;
 
 impl Observation {
     /// Of what a service wants to append, whose texts may be of any length.
