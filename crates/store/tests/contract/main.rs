@@ -57,6 +57,7 @@ mod schema;
 mod secrets;
 mod tokens;
 mod traffic;
+mod trail_plans;
 mod trails;
 mod unit;
 mod upkeep;
@@ -106,6 +107,7 @@ fn main() -> std::process::ExitCode {
         secrets::cases(),
         tokens::cases(),
         traffic::cases(),
+        trail_plans::cases(),
         trails::cases(),
         unit::cases(),
         upkeep::cases(),
