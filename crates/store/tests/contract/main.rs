@@ -28,6 +28,7 @@ mod constraints;
 mod durability;
 mod erasure;
 mod export;
+mod grants;
 mod identity;
 mod immutability;
 mod input;
@@ -78,6 +79,7 @@ fn main() -> std::process::ExitCode {
         durability::cases(),
         erasure::cases(),
         export::cases(),
+        grants::cases(),
         identity::cases(),
         immutability::cases(),
         input::cases(),
