@@ -10,7 +10,8 @@
 //! | a room or an actor, and actions | `ix_audit_logs_room_action`, `_user_action` | the same |
 //! | any more | that of the target, else the room, else the actor | up to [`SCANNED`] events are looked at |
 //!
-//! So a page costs what it returns, or at most [`SCANNED`] events, at any depth.
+//! So a page costs what it returns, or at most [`SCANNED`] events, at any depth; on PostgreSQL also a few buffers for each
+//! partition that the times leave in. Its planner would not see to that by itself: see [`Walk`].
 
 use entity::{AuditAction, ClientAddress, audit_log};
 use sea_orm::ActiveEnum;
@@ -32,16 +33,110 @@ pub(crate) const IS_HIT: &str = "is_hit";
 
 /// What of a filter an index finds, and what is left to be asked of each event that it finds.
 struct Split {
-    found: Vec<&'static str>,
-    left: Vec<&'static str>,
+    lead: Option<&'static Subject>,
+    left: Vec<String>,
     /// A walk for each action.
     by_action: bool,
 }
 
-const ROOM: &str = "room_id = :room";
-const ACTOR: &str = "user_id = :actor";
-const TARGET: &str = "target_user_id = :target";
-const ADDRESS: &str = "ip_address = :address";
+/// One thing that a filter may name: a column that has an index, and its value.
+#[derive(PartialEq)]
+struct Subject {
+    column: &'static str,
+    value: &'static str,
+}
+
+impl Subject {
+    fn is_named(&self) -> String {
+        format!("{} = {}", self.column, self.value)
+    }
+}
+
+const ROOM: &Subject = &Subject {
+    column: "room_id",
+    value: ":room",
+};
+const ACTOR: &Subject = &Subject {
+    column: "user_id",
+    value: ":actor",
+};
+const TARGET: &Subject = &Subject {
+    column: "target_user_id",
+    value: ":target",
+};
+const ADDRESS: &Subject = &Subject {
+    column: "ip_address",
+    value: ":address",
+};
+/// In a walk of one action.
+const ACTION: &Subject = &Subject {
+    column: "action",
+    value: "CAST(wanted.name AS audit_action)",
+};
+
+/// How a walk along a subject's index is asked for.
+///
+/// PostgreSQL chooses by what it expects of the rows. Asked for `room_id = 1 ORDER BY "timestamp", id`, it walks all events by time
+/// where many are the room's, past any number that are not; and where it expects few, it collects and sorts all of them. So on
+/// PostgreSQL
+/// - the subject's column comes first in the order, and `= ANY` keeps it from knowing that there is one value of it: then no index
+///   has this order but those that begin with the column;
+/// - the limit is a subquery, of which it expects a tenth of the rows: then a walk costs less than to collect them, however few.
+struct Walk {
+    /// The condition on the subject.
+    condition: Option<String>,
+    /// The order, after ORDER BY.
+    order: String,
+}
+
+impl Walk {
+    fn of(dialect: Dialect, subject: Option<&Subject>, direction: &str) -> Self {
+        match (dialect, subject) {
+            (Dialect::Postgres, Some(Subject { column, value })) => Self {
+                condition: Some(format!("{column} = ANY (ARRAY[{value}])")),
+                order: order_of(&[column], direction),
+            },
+            (_, subject) => Self {
+                condition: subject.map(Subject::is_named),
+                order: order_of(&[], direction),
+            },
+        }
+    }
+}
+
+/// These columns, and then the key of a page.
+fn order_of(columns: &[&str], direction: &str) -> String {
+    let all = columns.iter().copied().chain([r#""timestamp""#, "id"]);
+    let all: Vec<_> = all.map(|column| format!("audit_logs.{column} {direction}")).collect();
+    all.join(", ")
+}
+
+/// The action of a walk that has a subject too, where `= ANY` would not do: PostgreSQL up to 16 takes no order from an index of which a
+/// column but the first is asked for so. Instead both ends of what is walked, as tight as they are known: it begins at one and ends at
+/// the other.
+fn one_action(filter: &AuditFilter, page: &PageRequest) -> [String; 2] {
+    let value = ACTION.value;
+    let behind = |comparison| format!(r#"(action, "timestamp", id) {comparison} ({value}, :at, :last)"#);
+    let lowest = match filter.since {
+        _ if page.cursor().is_some() && page.order() == Order::OldestFirst => behind(">"),
+        Some(_) => format!(r#"(action, "timestamp") >= ({value}, :since)"#),
+        None => format!("action >= {value}"),
+    };
+    let highest = match filter.until {
+        _ if page.cursor().is_some() && page.order() == Order::NewestFirst => behind("<"),
+        Some(_) => format!(r#"(action, "timestamp") < ({value}, :until)"#),
+        None => format!("action <= {value}"),
+    };
+    [lowest, highest]
+}
+
+/// After LIMIT, see [`Walk`].
+fn limit(dialect: Dialect, bind: &str) -> String {
+    match dialect {
+        Dialect::Postgres => format!("(SELECT {bind})"),
+        Dialect::Sqlite => bind.to_owned(),
+    }
+}
 
 /// The members of `:actions`, as a condition on one event.
 fn one_of_actions(dialect: Dialect) -> &'static str {
@@ -62,19 +157,15 @@ fn split(dialect: Dialect, filter: &AuditFilter) -> Split {
         (filter.address.is_some(), ADDRESS),
     ]
     .into_iter()
-    .filter_map(|(is_named, condition)| is_named.then_some(condition));
+    .filter_map(|(is_named, subject)| is_named.then_some(subject));
     let lead = named.next();
-    let mut left: Vec<_> = named.collect();
+    let mut left: Vec<_> = named.map(Subject::is_named).collect();
     let has_actions = !filter.actions.is_empty();
-    let by_action = has_actions && left.is_empty() && matches!(lead, None | Some(ROOM | ACTOR));
+    let by_action = has_actions && left.is_empty() && lead.is_none_or(|lead| [ROOM, ACTOR].contains(&lead));
     if has_actions && !by_action {
-        left.push(one_of_actions(dialect));
+        left.push(one_of_actions(dialect).to_owned());
     }
-    Split {
-        found: lead.into_iter().collect(),
-        left,
-        by_action,
-    }
+    Split { lead, left, by_action }
 }
 
 fn window(filter: &AuditFilter) -> impl Iterator<Item = &'static str> {
@@ -100,47 +191,46 @@ pub(crate) fn page(dialect: Dialect, filter: &AuditFilter, page: &PageRequest) -
         Order::NewestFirst => (r#""timestamp" <= :at AND ("timestamp", id) < (:at, :last)"#, "DESC"),
         Order::OldestFirst => (r#""timestamp" >= :at AND ("timestamp", id) > (:at, :last)"#, "ASC"),
     };
-    let in_order = format!(r#"ORDER BY "timestamp" {direction}, id {direction}"#);
-    let along = all_of(
-        split
-            .found
-            .iter()
-            .copied()
-            .chain(window(filter))
-            .chain(page.cursor().map(|_| beyond)),
-    );
+    let window: Vec<&str> = window(filter).chain(page.cursor().map(|_| beyond)).collect();
+    let (limit_of_page, limit_of_scan) = (limit(dialect, ":limit"), limit(dialect, ":scanned"));
     let columns = dialect.columns_of::<audit_log::Entity>();
-    let sql = if split.by_action {
-        match dialect {
-            Dialect::Postgres => format!(
-                "SELECT found.*, 0 AS {PLACE}, TRUE AS {IS_HIT}
-                FROM jsonb_array_elements_text(:actions) AS wanted(name) CROSS JOIN LATERAL (
-                    SELECT {columns} FROM audit_logs
-                    WHERE audit_logs.action = CAST(wanted.name AS audit_action) AND {along} {in_order} LIMIT :limit
-                ) AS found {in_order} LIMIT :limit"
-            ),
-            Dialect::Sqlite => format!(
-                "SELECT {columns}, 0 AS {PLACE}, TRUE AS {IS_HIT} FROM audit_logs
-                WHERE {} AND {along} {in_order} LIMIT :limit",
-                one_of_actions(dialect)
-            ),
+    let sql = if split.by_action && dialect == Dialect::Postgres {
+        let Walk { condition, mut order } = Walk::of(dialect, split.lead.or(Some(ACTION)), direction);
+        let mut conditions: Vec<String> = condition.into_iter().collect();
+        if let Some(lead) = split.lead {
+            conditions.extend(one_action(filter, page));
+            order = order_of(&[lead.column, ACTION.column], direction);
         }
-    } else if split.left.is_empty() {
+        let along = all_of(conditions.iter().map(String::as_str).chain(window));
         format!(
-            "SELECT {columns}, 0 AS {PLACE}, TRUE AS {IS_HIT} FROM audit_logs WHERE {along} {in_order} LIMIT :limit"
+            "SELECT audit_logs.*, 0 AS {PLACE}, TRUE AS {IS_HIT}
+            FROM jsonb_array_elements_text(:actions) AS wanted(name) CROSS JOIN LATERAL (
+                SELECT {columns} FROM audit_logs WHERE {along} ORDER BY {order} LIMIT {limit_of_page}
+            ) AS audit_logs ORDER BY {} LIMIT :limit",
+            order_of(&[], direction)
         )
     } else {
-        let left = all_of(split.left.iter().copied());
-        // The last one that was looked at comes along, whether or not it is wanted, so that the next page begins there.
-        format!(
-            r#"WITH scanned AS (
-                SELECT *, row_number() OVER ({in_order}) AS {PLACE} FROM (
-                    SELECT * FROM audit_logs WHERE {along} {in_order} LIMIT :scanned
-                ) AS walked
+        let Walk { condition, order } = Walk::of(dialect, split.lead, direction);
+        let actions = split.by_action.then(|| one_of_actions(dialect));
+        let along = all_of(condition.as_deref().into_iter().chain(actions).chain(window));
+        if split.left.is_empty() {
+            format!(
+                "SELECT {columns}, 0 AS {PLACE}, TRUE AS {IS_HIT} FROM audit_logs
+                WHERE {along} ORDER BY {order} LIMIT {limit_of_page}"
             )
-            SELECT {columns}, CAST({PLACE} AS integer) AS {PLACE}, COALESCE({left}, FALSE) AS {IS_HIT} FROM scanned
-            WHERE ({left}) OR {PLACE} = :scanned {in_order} LIMIT :limit"#
-        )
+        } else {
+            let left = all_of(split.left.iter().map(String::as_str));
+            // The last one that was looked at comes along, whether or not it is wanted, so that the next page begins there.
+            format!(
+                r#"WITH scanned AS (
+                    SELECT *, row_number() OVER (ORDER BY {order}) AS {PLACE} FROM (
+                        SELECT * FROM audit_logs WHERE {along} ORDER BY {order} LIMIT {limit_of_scan}
+                    ) AS audit_logs
+                )
+                SELECT {columns}, CAST({PLACE} AS integer) AS {PLACE}, COALESCE({left}, FALSE) AS {IS_HIT} FROM scanned AS audit_logs
+                WHERE ({left}) OR {PLACE} = :scanned ORDER BY {order} LIMIT :limit"#
+            )
+        }
     };
     let query = bound(Query::new(sql), filter)
         .bind("limit", i64::from(page.size()) + 1)
@@ -153,11 +243,11 @@ pub(crate) fn page(dialect: Dialect, filter: &AuditFilter, page: &PageRequest) -
 
 /// How many events there are: column `events`.
 pub(crate) fn count(dialect: Dialect, filter: &AuditFilter) -> Query {
-    let Split { found, left, .. } = split(dialect, filter);
-    let by_action = (!filter.actions.is_empty()).then(|| one_of_actions(dialect));
-    // An action that was left is in both lists.
-    let left = left.into_iter().filter(|condition| Some(*condition) != by_action);
-    let all = all_of(found.into_iter().chain(left).chain(by_action).chain(window(filter)));
+    let Split { lead, left, by_action } = split(dialect, filter);
+    let named: Vec<String> = lead.map(Subject::is_named).into_iter().chain(left).collect();
+    let actions = by_action.then(|| one_of_actions(dialect));
+    let rest: Vec<&str> = actions.into_iter().chain(window(filter)).collect();
+    let all = all_of(named.iter().map(String::as_str).chain(rest));
     let sql = format!("SELECT count(*) AS events FROM audit_logs WHERE {all}");
     bound(Query::new(sql), filter)
 }

@@ -454,7 +454,7 @@ async fn told_since(raw: &Raw, known: usize) -> Vec<String> {
         .split_off(known)
 }
 
-async fn every_change_tells_the_trail_exactly_once(db: TestDb) {
+pub async fn every_change_tells_the_trail_exactly_once(db: TestDb) {
     let (raw, store, platform) = (db.raw().await, keyed(&db).await, Actor::system("test"));
     for mutator in ALL {
         let on = mutator.prepare(&db, &format!("{mutator:?}-alone")).await;

@@ -66,6 +66,18 @@ pub struct TestDb {
 }
 
 impl TestDb {
+    /// A database that is there and migrated.
+    pub async fn on_postgres(url: String) -> Self {
+        let mut settings = settings();
+        settings.connect.max_connections = Some(32);
+        Self {
+            store: Store::connect_with(&url, settings).await.unwrap(),
+            backend: Backend::Postgres,
+            url,
+            _folder: None,
+        }
+    }
+
     /// Another store on the same database.
     pub async fn store_with(&self, settings: StoreSettings) -> Store {
         Store::connect_with(&self.url, settings).await.unwrap()
@@ -336,15 +348,7 @@ async fn postgres_database() -> Result<TestDb, Failed> {
     let template = postgres_template(&server).await;
     let name = format!("{}{}", prefix(), next_number());
     admin(&server, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
-    let url = with_database(&server, &name);
-    let mut settings = settings();
-    settings.connect.max_connections = Some(32);
-    Ok(TestDb {
-        store: Store::connect_with(&url, settings).await.unwrap(),
-        backend: Backend::Postgres,
-        url,
-        _folder: None,
-    })
+    Ok(TestDb::on_postgres(with_database(&server, &name)).await)
 }
 
 async fn postgres_template(server: &str) -> &'static str {
@@ -403,6 +407,46 @@ async fn drop_databases(server: &str) {
             .await
             .unwrap();
     }
+    // They owned nothing but databases, and in them.
+    let mine = format!(
+        "SELECT CAST(rolname AS text) FROM pg_roles WHERE starts_with(rolname, '{}')",
+        prefix()
+    );
+    for row in db
+        .query_all_raw(Statement::from_string(DbBackend::Postgres, mine))
+        .await
+        .unwrap()
+    {
+        let name: String = row.try_get_by_index(0).unwrap();
+        db.execute_unprepared(&format!("DROP ROLE {name}")).await.unwrap();
+    }
+}
+
+/// The name of a login role of this case's own. Its password is to be the same; it is dropped at the end of the run.
+pub fn role_name(what: &str) -> String {
+    format!("{}{what}_{}", prefix(), next_number())
+}
+
+/// The same database for a role of [`role_name`].
+pub fn with_role(url: &str, role: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let authority_end = rest.find('/').unwrap();
+    let (authority, path) = rest.split_at(authority_end);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{role}:{role}@{host}{path}")
+}
+
+/// An exact copy of a database that nobody is connected to, with the same owner.
+pub async fn copy_of(url: &str, owner: &str) -> String {
+    let server = std::env::var("TEST_DATABASE_URL").unwrap();
+    let original = url.rsplit('/').next().unwrap().split('?').next().unwrap();
+    let name = format!("{}{}", prefix(), next_number());
+    admin(
+        &server,
+        &format!("CREATE DATABASE {name} TEMPLATE {original} OWNER {owner}"),
+    )
+    .await;
+    with_database(&server, &name)
 }
 
 /// The same server's other database.

@@ -28,6 +28,7 @@ mod constraints;
 mod durability;
 mod erasure;
 mod export;
+mod grants;
 mod identity;
 mod immutability;
 mod input;
@@ -58,6 +59,7 @@ mod schema;
 mod secrets;
 mod tokens;
 mod traffic;
+mod trail_plans;
 mod trails;
 mod unit;
 mod upkeep;
@@ -78,6 +80,7 @@ fn main() -> std::process::ExitCode {
         durability::cases(),
         erasure::cases(),
         export::cases(),
+        grants::cases(),
         identity::cases(),
         immutability::cases(),
         input::cases(),
@@ -108,6 +111,7 @@ fn main() -> std::process::ExitCode {
         secrets::cases(),
         tokens::cases(),
         traffic::cases(),
+        trail_plans::cases(),
         trails::cases(),
         unit::cases(),
         upkeep::cases(),

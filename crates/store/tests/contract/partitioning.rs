@@ -99,7 +99,7 @@ async fn one_table(rows: u32) -> String {
 }
 
 /// A pool of one connection, so that its statements are prepared once.
-async fn one_connection(url: &str) -> Raw {
+pub async fn one_connection(url: &str) -> Raw {
     let settings = ConnectSettings {
         max_connections: Some(1),
         ..ConnectSettings::default()

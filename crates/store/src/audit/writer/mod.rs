@@ -24,7 +24,8 @@ pub const MAX_BATCH: u16 = 5_000;
 /// What an [`AuditWriter`] is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriterSettings {
-    /// How many events may wait. Each takes about a kilobyte, or as much as its details.
+    /// How many events may wait. Each takes 1.1 to 1.5 kilobytes, batches under way included, or more by as much as its details are
+    /// longer than a few dozen bytes: a full queue of the default size some 20 MB.
     pub queue: usize,
     /// How many events one statement may append, at most [`MAX_BATCH`].
     pub batch: u16,

@@ -1,0 +1,19 @@
+-- The rights of the application and of auditors, least first: run by the tables' owner, after the first migration and again
+-- whenever this file has changed. docs/OPERATIONS.md says why; the contract suite runs the whole store with exactly these.
+--
+-- The roles are made before, see there. Partitions need no rights of their own: those of audit_logs hold for statements on it.
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, meet_app, meet_auditor;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC, meet_app, meet_auditor;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO meet_app, meet_auditor;
+
+-- Rows of these are marked as deleted, never deleted. UPDATE is also what locking a row takes.
+GRANT SELECT, INSERT, UPDATE ON users, rooms, room_participants, recordings TO meet_app;
+-- Unlinking an account and erasing a user delete here.
+GRANT SELECT, INSERT, UPDATE, DELETE ON auth_providers TO meet_app;
+-- The trail is appended to and read.
+GRANT SELECT, INSERT ON audit_logs TO meet_app;
+-- The store looks whether its migrations are there.
+GRANT SELECT ON seaql_migrations TO meet_app;
+
+GRANT SELECT ON audit_logs TO meet_auditor;
