@@ -100,6 +100,20 @@ fn is_transient(dialect: Dialect, code: Option<&str>) -> bool {
     }
 }
 
+/// The database took offence at the rows themselves (data exceptions, constraints, what a trigger raises), and would do so again. All else
+/// is the server's state: no rights, no space, read-only after a fail-over, a schema that is being changed.
+pub(crate) fn blames_the_rows(dialect: Dialect, error: &Error) -> bool {
+    let Error::Backend { code, .. } = error else {
+        return matches!(error, Error::Corrupt { .. });
+    };
+    let code = code.as_deref().unwrap_or_default();
+    match dialect {
+        Dialect::Postgres => ["22", "23", "P0"].iter().any(|class| code.starts_with(class)),
+        // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH, each with its extended forms.
+        Dialect::Sqlite => code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, 18..=20)),
+    }
+}
+
 /// The server is going down or taking the connection away.
 fn is_connection_loss(dialect: Dialect, code: Option<&str>) -> bool {
     dialect == Dialect::Postgres && matches!(code, Some("57P01" | "57P02" | "57P03"))

@@ -23,6 +23,7 @@ crate::cases![
     events_from_many_tasks_are_there_once,
     one_bad_event_does_not_spoil_its_batch,
     what_the_database_itself_refuses_does_not_spoil_its_batch,
+    what_is_not_an_events_fault_is_waited_out,
     a_full_queue_says_so_and_loses_nothing,
     @Postgres waiting_events_share_statements,
     closing_drains_and_takes_nothing_more,
@@ -254,6 +255,25 @@ async fn what_the_database_itself_refuses_does_not_spoil_its_batch(db: TestDb) {
     assert_eq!(producers(&db.store).await.len(), 29);
     let stats = writer.close().await;
     assert_eq!((stats.written, stats.refused), (29, 1));
+}
+
+async fn what_is_not_an_events_fault_is_waited_out(db: TestDb) {
+    let raw = db.raw().await;
+    let writer = writer(&db.store);
+    // As in a botched deployment.
+    raw.run("ALTER TABLE audit_logs RENAME TO away").await;
+    let waiting: Vec<_> = (0..20)
+        .map(|number| writer.try_append(&Actor::anonymous(), None, &closed(number)).unwrap())
+        .collect();
+    while writer.stats().retries < 2 {
+        tokio::task::yield_now().await;
+    }
+    raw.run("ALTER TABLE away RENAME TO audit_logs").await;
+    for outcome in join_all(waiting).await {
+        outcome.unwrap();
+    }
+    assert_eq!(producers(&db.store).await, (0..20).collect::<Vec<_>>());
+    assert_eq!(writer.close().await.refused, 0);
 }
 
 async fn a_full_queue_says_so_and_loses_nothing(db: TestDb) {

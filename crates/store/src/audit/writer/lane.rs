@@ -13,7 +13,7 @@ use super::stats::Tally;
 use crate::actor::Actor;
 use crate::audit::{PreparedEvent, missing_reference};
 use crate::backend::plan::Plan;
-use crate::backend::{Dialect, batch as sql};
+use crate::backend::{Dialect, batch as sql, fault};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::operation::{Moment, Operation};
@@ -147,8 +147,8 @@ impl Lane {
         batch
     }
 
-    /// Writes a batch, however often it takes. What a refusal of the database leaves in doubt is halved until it is clear which event
-    /// is to blame.
+    /// Writes a batch, however often it takes. One that the database refuses for its rows is halved until it is clear which event is to
+    /// blame; for any other reason it is tried again whole.
     async fn write(&self, batch: Vec<Queued>) {
         let mut parts = vec![batch];
         let mut pause = FIRST_PAUSE;
@@ -164,15 +164,7 @@ impl Lane {
                         parts.push(undecided);
                     }
                 }
-                Err(error @ (Error::Transient { .. } | Error::Unreachable { .. } | Error::Indeterminate { .. })) => {
-                    self.tally.retry();
-                    tracing::warn!(%error, events = part.len(), "a batch of audit events is tried again");
-                    let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
-                    tokio::time::sleep(pause / 2 + Duration::from_micros(clock::jitter(micros / 2))).await;
-                    pause = Ord::min(pause * 2, self.settings.longest_pause);
-                    parts.push(part);
-                }
-                Err(error) => {
+                Err(error) if fault::blames_the_rows(self.store.dialect(), &error) => {
                     if part.len() > 1 {
                         let second = part.split_off(part.len() / 2);
                         parts.extend([second, part]);
@@ -182,6 +174,14 @@ impl Lane {
                         self.tally.refuse();
                         queued.answer(Err(error.clone()));
                     }
+                }
+                Err(error) => {
+                    self.tally.retry();
+                    tracing::warn!(%error, events = part.len(), "a batch of audit events is tried again");
+                    let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+                    tokio::time::sleep(pause / 2 + Duration::from_micros(clock::jitter(micros / 2))).await;
+                    pause = Ord::min(pause * 2, self.settings.longest_pause);
+                    parts.push(part);
                 }
             }
         }

@@ -65,9 +65,10 @@ impl WriterSettings {
 
 /// Appends observations in batches. Cheap to clone; all clones share the queue.
 ///
-/// An event gets its id and its time when it is taken. A batch that fails for a passing reason, or whose outcome is unknown because the
-/// connection broke, is written again whole, under the same ids, so no event is there twice. One that points at what does not exist
-/// is refused by itself; the rest of its batch is written.
+/// An event gets its id and its time when it is taken. A batch that fails, or whose outcome is unknown because the connection broke, is
+/// written again whole, under the same ids, so no event is there twice; for as long as it takes, be it that the server is away, full or
+/// read-only. One that points at what does not exist, or that a constraint refuses, is refused by itself; the rest of its batch is
+/// written.
 ///
 /// [`AuditWriter::close`] drains. When the last clone is dropped instead, what was taken is still written in the background, for as
 /// long as the runtime lives; if that ends first, the number of events that were not written is logged as an error, and whoever

@@ -25,7 +25,7 @@ pub struct WriterStats {
     pub batches: u64,
     /// The most events that one of them appended.
     pub largest_batch: u64,
-    /// Times that a batch was tried again, for a passing reason or because its outcome was unknown.
+    /// Times that a batch was tried again: it had failed for no fault of its events, or its outcome was unknown.
     pub retries: u64,
 }
 
