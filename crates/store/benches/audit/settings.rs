@@ -26,7 +26,6 @@ pub async fn compared(scale: Scale) {
         ("1 lane", of(usual.batch, 1)),
         ("4 lanes", of(usual.batch, 4)),
         ("no linger", linger(0)),
-        ("4 lanes, no linger", WriterSettings { lanes: 4, ..linger(0) }),
         ("linger 2 ms", linger(2)),
         ("linger 5 ms", linger(5)),
     ];

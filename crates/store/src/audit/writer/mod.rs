@@ -29,8 +29,9 @@ pub struct WriterSettings {
     pub queue: usize,
     /// How many events one statement may append, at most [`MAX_BATCH`].
     pub batch: u16,
-    /// How long a batch that is not full waits for more, counted from its first event. Only an idle writer waits at all: while
-    /// one batch is being written the next one fills by itself.
+    /// How long a batch that is not full waits for more, counted from its first event. By default it does not wait: while one batch is
+    /// written the next one fills by itself, so a busy writer has large batches and an idle one no delay. A few milliseconds save
+    /// statements where events trickle in, and make everyone who awaits theirs wait as long (docs/PERFORMANCE.md).
     pub linger: Duration,
     /// How many batches may be under way at once, each on a connection of its own. SQLite, which has one writer, always has one.
     pub lanes: u8,
@@ -43,7 +44,7 @@ impl Default for WriterSettings {
         Self {
             queue: 16_384,
             batch: 512,
-            linger: Duration::from_millis(2),
+            linger: Duration::ZERO,
             lanes: 2,
             longest_pause: Duration::from_secs(1),
         }
