@@ -90,14 +90,23 @@ async fn fed(world: &World, writer: &AuditWriter, time: Duration) -> f64 {
 pub async fn feed(world: &World, settings: WriterSettings, time: Duration) -> (f64, WriterStats) {
     let writer = world.store.audit_writer(settings).unwrap();
     let rate = fed(world, &writer, time).await;
-    (rate, writer.close().await)
+    (rate, close(writer).await)
 }
 
 /// As [`feed`], awaited.
 pub async fn wait(world: &World, settings: WriterSettings, time: Duration) -> (f64, WriterStats) {
     let writer = world.store.audit_writer(settings).unwrap();
     let rate = awaited(world, &writer, time).await;
-    (rate, writer.close().await)
+    (rate, close(writer).await)
+}
+
+/// A batch that had to be tried again would explain a slow round.
+async fn close(writer: AuditWriter) -> WriterStats {
+    let stats = writer.close().await;
+    if stats.retries > 0 {
+        eprintln!("  {stats:?}");
+    }
+    stats
 }
 
 /// Events in a batch, on average.
