@@ -135,7 +135,7 @@ impl<'a, S: Sink> Audit<'a, S> {
         filter: AuditFilter,
         after: Option<Cursor>,
     ) -> Result<AuditExport<impl Stream<Item = Result<ExportedEvent>> + Send + use<'a, S>>> {
-        filter.checked()?;
+        let filter = filter.checked()?;
         only_the_platform(self.source, Asked::ExportTrail).await?;
         let until = filter.until.unwrap_or_else(|| self.source.store().now());
         let filter = AuditFilter {

@@ -81,17 +81,20 @@ impl AuditFilter {
         }
     }
 
-    pub(crate) fn checked(&self) -> Result<&Self> {
+    /// With times that can be bound: cut to what both databases keep.
+    pub(crate) fn checked(self) -> Result<Self> {
         let time = |field, at: Option<DateTime<Utc>>| at.map(|at| input::time(field, at)).transpose();
         let (since, until) = (time("since", self.since)?, time("until", self.until)?);
-        match (since, until) {
-            (Some(since), Some(until)) if until <= since => Err(Invalid {
+        if let (Some(since), Some(until)) = (since, until)
+            && until <= since
+        {
+            return Err(Invalid {
                 field: "until",
                 rule: Rule::After("since"),
             }
-            .into()),
-            _ => Ok(self),
+            .into());
         }
+        Ok(Self { since, until, ..self })
     }
 }
 
@@ -134,7 +137,7 @@ impl<'a, S: Source> Audit<'a, S> {
     /// # Errors
     /// [`Error::Invalid`] when `until` is not after `since`.
     pub async fn list(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Page<AuditEntry>> {
-        let rows = read(self.source, filter.checked()?, page, "audit.list").await?;
+        let rows = read(self.source, &filter.clone().checked()?, page, "audit.list").await?;
         Ok(rows.map(AuditEntry::from))
     }
 
@@ -143,7 +146,7 @@ impl<'a, S: Source> Audit<'a, S> {
     /// # Errors
     /// As of [`Audit::list`].
     pub async fn list_with_names(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Page<NamedEntry>> {
-        let rows = read(self.source, filter.checked()?, page, "audit.list_with_names").await?;
+        let rows = read(self.source, &filter.clone().checked()?, page, "audit.list_with_names").await?;
         let names = Names::of(&self.source.executor(), &rows.items)
             .await
             .map_err(|error| self.source.failed(&error, "audit.list_with_names"))?;
@@ -158,7 +161,9 @@ impl<'a, S: Source> Audit<'a, S> {
         let failed = |error: DbErr| self.source.failed(&error, "audit.count");
         let executor = self.source.executor();
         let dialect = self.source.store().dialect();
-        let rows = sql::count(dialect, filter.checked()?).rows(dialect, &executor).await;
+        let rows = sql::count(dialect, &filter.clone().checked()?)
+            .rows(dialect, &executor)
+            .await;
         let row = rows.map_err(failed)?.into_iter().next();
         let events: i64 = match row {
             Some(row) => row.try_get_by("events").map_err(failed)?,
@@ -174,7 +179,7 @@ impl<'a, S: Source> Audit<'a, S> {
     /// As of [`Audit::list`].
     pub async fn explain(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Json> {
         let dialect = self.source.store().dialect();
-        sql::page(dialect, filter.checked()?, page)
+        sql::page(dialect, &filter.clone().checked()?, page)
             .explain(dialect, &self.source.executor())
             .await
             .map_err(|error| self.source.failed(&error, "audit.explain"))
@@ -193,7 +198,7 @@ impl<'a, S: Source> Audit<'a, S> {
         after: Option<Cursor>,
     ) -> Result<impl Stream<Item = Result<AuditEntry>> + Send + use<'a, S>> {
         use futures_util::TryStreamExt;
-        filter.checked()?;
+        let filter = filter.checked()?;
         Ok(rows(self.source, filter, order, after, "audit.stream").map_ok(AuditEntry::from))
     }
 }

@@ -20,6 +20,7 @@ crate::cases![
     names_come_along,
     @Postgres names_take_three_statements_however_many_events,
     a_window_must_be_one,
+    a_window_is_cut_to_what_both_databases_keep,
     an_action_named_twice_is_found_once,
     a_unit_sees_what_it_appended,
 ];
@@ -416,6 +417,32 @@ async fn a_window_must_be_one(db: TestDb) {
         assert_eq!(audit.explain(&filter, &page).await.unwrap_err().to_string(), expected);
         let stream = audit.stream(filter, Order::NewestFirst, None);
         assert_eq!(stream.err().unwrap().to_string(), expected);
+    }
+}
+
+async fn a_window_is_cut_to_what_both_databases_keep(db: TestDb) {
+    let (store, _) = db.with_clock_at(start()).await;
+    let anonymous = store.acting(&Actor::anonymous());
+    anonymous
+        .audit()
+        .append(None, Observation::UserLogout {})
+        .await
+        .unwrap();
+    let later = start() + TimeDelta::nanoseconds(700);
+    let until = AuditFilter {
+        until: Some(later),
+        ..AuditFilter::default()
+    };
+    let since = AuditFilter {
+        since: Some(later),
+        ..AuditFilter::default()
+    };
+    for (filter, events) in [(until, 0), (since, 1)] {
+        assert_eq!(store.audit().count(&filter).await.unwrap(), events);
+        assert_eq!(
+            walk(&store, &filter, 5, Order::OldestFirst).await.len(),
+            events as usize
+        );
     }
 }
 
