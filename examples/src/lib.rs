@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
-use migration::{Migrator, MigratorTrait, clean_test_database};
-use store::connect;
-use store::{Error, Store, StoreSettings};
+use conferencing_migration::{Migrator, MigratorTrait, clean_test_database};
+use conferencing_store::connect;
+use conferencing_store::{Error, Store, StoreSettings};
 
 pub use stage::Stage;
 
@@ -51,7 +51,7 @@ impl DatabaseArgs {
         }
         match Store::from_connection(db, settings).await {
             Err(error @ Error::Unmigrated { .. }) => Err(Sentence(format!(
-                "{error} (here: `cargo run -p migration -- up` with the same DATABASE_URL, or this command with --migrate)"
+                "{error} (here: `cargo run -p conferencing-migration -- up` with the same DATABASE_URL, or this command with --migrate)"
             ))),
             other => Ok(other?),
         }

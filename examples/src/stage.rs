@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use store::authority::Standing;
-use store::clock::{Clock, Ids, ManualClock, RandomIds, SystemClock};
-use store::entity::{RoomId, Secret, UserId, user};
-use store::{
+use conferencing_store::authority::Standing;
+use conferencing_store::clock::{Clock, Ids, ManualClock, RandomIds, SystemClock};
+use conferencing_store::entity::{RoomId, Secret, UserId, user};
+use conferencing_store::{
     Acting, Actor, AuditEvent, AuditFilter, Change, Error, NewUser, Observation, Order, PageRequest, Store,
     StoreSettings,
 };

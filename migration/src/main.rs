@@ -1,7 +1,7 @@
-//! `cargo run -p migration -- up|down|status|fresh|refresh|reset`, and what `sea-orm-cli migrate -d migration` runs.
+//! `cargo run -p conferencing-migration -- up|down|status|fresh|refresh|reset`, and what `sea-orm-cli migrate -d migration` runs.
 //! The database is `DATABASE_URL`, for either backend.
 
-use migration::Migrator;
+use conferencing_migration::Migrator;
 use sea_orm_migration::sea_orm::Database;
 
 #[tokio::main]

@@ -159,7 +159,7 @@ impl<'a, S: Sink> Users<'a, S> {
     ///
     /// ```
     /// # use futures_util::{StreamExt, TryStreamExt};
-    /// # use store::{Actor, Error, Store, entity::UserId};
+    /// # use conferencing_store::{Actor, Error, Store, entity::UserId};
     /// # async fn example(store: Store, ada: UserId) -> Result<(), Error> {
     /// let acting = store.acting(&Actor::user(ada));
     /// let users = acting.users();

@@ -7,12 +7,12 @@
 //! tells the audit trail who did it.
 //!
 //! ```
-//! # use store::{Actor, ConnectSettings, Error, NewRoom, NewUser, Rejected, Store, StoreSettings};
-//! # use store::entity::{ParticipantRole, Secret};
-//! # use migration::{Migrator, MigratorTrait};
+//! # use conferencing_store::{Actor, ConnectSettings, Error, NewRoom, NewUser, Rejected, Store, StoreSettings};
+//! # use conferencing_store::entity::{ParticipantRole, Secret};
+//! # use conferencing_migration::{Migrator, MigratorTrait};
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let db = store::connect::open("sqlite::memory:", &ConnectSettings::default()).await?;
+//! # let db = conferencing_store::connect::open("sqlite::memory:", &ConnectSettings::default()).await?;
 //! # Migrator::up(&db, None).await?;
 //! # let store = Store::from_connection(db, StoreSettings::default()).await?;
 //! // let store = Store::connect("postgres://meet@db.example/meet").await?;

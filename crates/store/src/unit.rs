@@ -451,8 +451,8 @@ impl Store {
     /// again, `work` included, so `work` must do nothing outside the unit that may not happen twice.
     ///
     /// ```
-    /// # use store::{Actor, Error, Store};
-    /// # use store::entity::{ParticipantRole, RoomId, UserId};
+    /// # use conferencing_store::{Actor, Error, Store};
+    /// # use conferencing_store::entity::{ParticipantRole, RoomId, UserId};
     /// # async fn example(store: Store, room: RoomId, ada: UserId, ben: UserId) -> Result<(), Error> {
     /// store
     ///     .transact(&Actor::system("import"), |unit| async move {

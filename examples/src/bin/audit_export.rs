@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use conferencing_store::clock::{Ids, RandomIds};
+use conferencing_store::entity::{AuditAction, Secret, UserId};
+use conferencing_store::{
+    Acting, Actor, AuditFilter, Cursor, Error, MediaKind, NewUser, Observation, Store, StoreSettings, WriterSettings,
+};
 use examples::{DatabaseArgs, Sentence, exit, print};
 use futures_util::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
-use store::clock::{Ids, RandomIds};
-use store::entity::{AuditAction, Secret, UserId};
-use store::{
-    Acting, Actor, AuditFilter, Cursor, Error, MediaKind, NewUser, Observation, Store, StoreSettings, WriterSettings,
-};
 
 /// Fills the trail with media events and exports them to a file, with a break in the middle
 #[derive(Parser)]

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 use clap::Parser;
+use conferencing_store::{Actor, AuditPartition, StoreSettings};
 use examples::{DatabaseArgs, Sentence, exit, print, table};
-use store::{Actor, AuditPartition, StoreSettings};
 
 /// Lists the months of the audit trail, makes those ahead, retires those that are over
 #[derive(Parser)]

@@ -6,11 +6,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use conferencing_store::audit::NamedEntry;
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::entity::{AuditAction, room, user};
+use conferencing_store::{Actor, AuditFilter, Error, NewRoom, Order, PageRequest};
 use examples::{DatabaseArgs, Sentence, Stage, clock_time, exit, print, table};
-use store::audit::NamedEntry;
-use store::entity::ParticipantRole::Participant;
-use store::entity::{AuditAction, room, user};
-use store::{Actor, AuditFilter, Error, NewRoom, Order, PageRequest};
 
 /// Plays an evening with some trouble in it, then answers what an auditor would ask about it
 #[derive(Parser)]
@@ -110,7 +110,7 @@ fn row(stage: &Stage, named: &NamedEntry) -> Vec<String> {
         target_name,
         room_name,
     } = named;
-    let person = |person: &Option<store::participants::Person>| {
+    let person = |person: &Option<conferencing_store::participants::Person>| {
         person
             .as_ref()
             .map(|person| person.display_name.clone())

@@ -6,16 +6,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use examples::{DatabaseArgs, Sentence, exit, table};
-use futures_util::TryStreamExt;
-use store::clock::{Ids, RandomIds};
-use store::entity::AuthProviderType::Google;
-use store::entity::ParticipantRole::Participant;
-use store::entity::{RoomId, Secret, user};
-use store::{
+use conferencing_store::clock::{Ids, RandomIds};
+use conferencing_store::entity::AuthProviderType::Google;
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::entity::{RoomId, Secret, user};
+use conferencing_store::{
     Actor, AuditFilter, ErasureReceipt, Error, NewRoom, NewUser, Order, PageRequest, ProviderAccount, Store,
     StoreSettings,
 };
+use examples::{DatabaseArgs, Sentence, exit, table};
+use futures_util::TryStreamExt;
 
 /// Exports all that is held about a user, erases them, and shows what is left
 #[derive(Parser)]

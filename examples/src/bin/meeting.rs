@@ -6,10 +6,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use conferencing_store::entity::ParticipantRole::{CoHost, Host, Participant};
+use conferencing_store::entity::{ParticipantRole, room, room_participant, user};
+use conferencing_store::{Error, NewRoom, Observation, Order, PageRequest, Rejected};
 use examples::{DatabaseArgs, Sentence, Stage, clock_time, exit, length, print, table};
-use store::entity::ParticipantRole::{CoHost, Host, Participant};
-use store::entity::{ParticipantRole, room, room_participant, user};
-use store::{Error, NewRoom, Observation, Order, PageRequest, Rejected};
 
 /// Plays a meeting with a host, guests, a full room and a kicked guest who comes back, and tells what happened
 #[derive(Parser)]

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use chrono::TimeDelta;
 use clap::Parser;
+use conferencing_store::authority::{Operation, Standing, may};
+use conferencing_store::entity::ParticipantRole::{CoHost, Host, Participant};
+use conferencing_store::entity::{ParticipantRole, RoomId, user};
+use conferencing_store::{Error, NewRoom, Order, PageRequest, Rejected};
 use examples::{DatabaseArgs, Sentence, Stage, clock_time, exit, print, table};
-use store::authority::{Operation, Standing, may};
-use store::entity::ParticipantRole::{CoHost, Host, Participant};
-use store::entity::{ParticipantRole, RoomId, user};
-use store::{Error, NewRoom, Order, PageRequest, Rejected};
 
 /// Shows who may do what in a room, and plays it: kicks, bans, roles, a hand-over, and attempts that are refused
 #[derive(Parser)]

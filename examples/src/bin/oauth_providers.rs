@@ -7,14 +7,14 @@ use std::process::ExitCode;
 
 use chrono::DateTime;
 use clap::Parser;
-use examples::{DatabaseArgs, Sentence, exit, table};
-use store::clock::{Ids, RandomIds};
-use store::entity::AuthProviderType::{self, GitHub, Google};
-use store::entity::{Secret, user};
-use store::{
+use conferencing_store::clock::{Ids, RandomIds};
+use conferencing_store::entity::AuthProviderType::{self, GitHub, Google};
+use conferencing_store::entity::{Secret, user};
+use conferencing_store::{
     Acting, Actor, Error, KeyRing, NewUser, ProviderAccount, ProviderEmail, ProviderProfile, ProviderTokens, Store,
     StoreSettings, TokenKey,
 };
+use examples::{DatabaseArgs, Sentence, exit, table};
 
 /// Signs people in through external providers, links and unlinks accounts, and keeps their tokens encrypted
 #[derive(Parser)]

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 
 use clap::Parser;
+use conferencing_store::entity::{room, user};
+use conferencing_store::page::MAX_PAGE_SIZE;
+use conferencing_store::{Cursor, Error, NewRoom, Order, PageRequest, RoomFilter};
 use examples::{DatabaseArgs, Sentence, Stage, clock_time, exit, print, table};
-use store::entity::{room, user};
-use store::page::MAX_PAGE_SIZE;
-use store::{Cursor, Error, NewRoom, Order, PageRequest, RoomFilter};
 
 /// Walks a list of rooms page by page in both directions while somebody adds to it
 #[derive(Parser)]

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
 use clap::Parser;
-use examples::{DatabaseArgs, Sentence, clock_time, exit, length, table};
-use store::clock::{Clock, Ids, ManualClock, RandomIds};
-use store::entity::ParticipantRole::{Host, Participant};
-use store::entity::{ParticipantRole, RecordingId, Secret, recording, room, user};
-use store::{
+use conferencing_store::clock::{Clock, Ids, ManualClock, RandomIds};
+use conferencing_store::entity::ParticipantRole::{Host, Participant};
+use conferencing_store::entity::{ParticipantRole, RecordingId, Secret, recording, room, user};
+use conferencing_store::{
     Acting, Actor, AuditEvent, AuditFilter, Change, Error, NewRecording, NewRoom, NewUser, Order, PageRequest,
     RecordingMeasures, Rejected, Store, StoreSettings, SweptRecording,
 };
+use examples::{DatabaseArgs, Sentence, clock_time, exit, length, table};
 
 /// Records a meeting, loses one recording and rescues another, sweeps up, and tells what the trail kept of it
 #[derive(Parser)]

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
+use conferencing_store::entity::{ParticipantRole, room, user};
+use conferencing_store::rooms::RoomOverview;
+use conferencing_store::{Error, NewRoom, Order, PageRequest, RoomChanges, RoomFilter, Schedule};
 use examples::{DatabaseArgs, Sentence, Stage, exit, print, table};
-use store::entity::{ParticipantRole, room, user};
-use store::rooms::RoomOverview;
-use store::{Error, NewRoom, Order, PageRequest, RoomChanges, RoomFilter, Schedule};
 
 /// Plans meetings, moves them, calls one off, gives one away, deletes one and takes that back; lists and finds them
 #[derive(Parser)]

@@ -4,9 +4,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use conferencing_store::entity::{ParticipantRole, room, user};
+use conferencing_store::{Error, NewRoom};
 use examples::{DatabaseArgs, Sentence, Stage, exit, length, print, table};
-use store::entity::{ParticipantRole, room, user};
-use store::{Error, NewRoom};
 
 /// Plays three meetings by a script and prints the sums of each room and each user, while they run and afterwards
 #[derive(Parser)]

@@ -8,12 +8,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use conferencing_store::entity::ParticipantRole::{Host, Participant};
+use conferencing_store::entity::{room, user};
+use conferencing_store::rooms::Rooms;
+use conferencing_store::unit::Source;
+use conferencing_store::{Actor, Error, NewRoom, Rejected, RoomFilter};
 use examples::{DatabaseArgs, Sentence, Stage, clock_time, exit, print, table};
-use store::entity::ParticipantRole::{Host, Participant};
-use store::entity::{room, user};
-use store::rooms::Rooms;
-use store::unit::Source;
-use store::{Actor, Error, NewRoom, Rejected, RoomFilter};
 
 /// Runs several operations in one transaction: committed, with a refusal swallowed, with one returned, and dropped
 #[derive(Parser)]

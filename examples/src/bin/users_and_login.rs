@@ -6,13 +6,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use examples::{DatabaseArgs, Sentence, clock_time, exit, table};
-use store::clock::{Ids, RandomIds};
-use store::entity::{Secret, user};
-use store::{
+use conferencing_store::clock::{Ids, RandomIds};
+use conferencing_store::entity::{Secret, user};
+use conferencing_store::{
     Actor, AuditEvent, Conflict, EmailChange, Error, ExportRecord, NewUser, Observation, ProfileChange, Rejected,
     Store, StoreSettings,
 };
+use examples::{DatabaseArgs, Sentence, clock_time, exit, table};
 
 /// Registers two people, signs them in and out of trouble, and shows what the store refuses and what it remembers
 #[derive(Parser)]

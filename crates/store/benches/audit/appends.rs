@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use store::{AuditWriter, Store, WriterSettings, WriterStats};
+use conferencing_store::{AuditWriter, Store, WriterSettings, WriterStats};
 
 use crate::Scale;
 use crate::measure::{Rounds, header, row};

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
+use conferencing_store::entity::{AuditAction, RoomId, UserId};
+use conferencing_store::{Actor, AuditFilter, NewRoom, Order, PageRequest, Store};
 use sea_orm::ConnectionTrait;
 use serde_json::Value as Json;
-use store::entity::{AuditAction, RoomId, UserId};
-use store::{Actor, AuditFilter, NewRoom, Order, PageRequest, Store};
 
 use crate::Scale;
 use crate::measure::{Rounds, header, row};

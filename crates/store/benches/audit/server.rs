@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use conferencing_store::entity::AuditLogId;
+use conferencing_store::{Store, StoreSettings, WriterSettings};
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use serde_json::{Value as Json, json};
-use store::entity::AuditLogId;
-use store::{Store, StoreSettings, WriterSettings};
 
 use crate::Scale;
 use crate::appends::{feed, mean_batch};
@@ -73,11 +73,11 @@ pub async fn against_pgbench(scale: Scale) {
 
 /// The text that the writer's own connection has prepared, so that no copy of it can grow old.
 async fn statement_of_the_writer(world: &World) -> String {
-    let settings = store::ConnectSettings {
+    let settings = conferencing_store::ConnectSettings {
         max_connections: Some(1),
-        ..store::ConnectSettings::default()
+        ..conferencing_store::ConnectSettings::default()
     };
-    let db = store::connect::open(&world.url, &settings).await.unwrap();
+    let db = conferencing_store::connect::open(&world.url, &settings).await.unwrap();
     let store = Store::from_connection(db.clone(), StoreSettings::default())
         .await
         .unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use store::WriterSettings;
+use conferencing_store::WriterSettings;
 
 use crate::Scale;
 use crate::appends::{feed, mean_batch, wait};

@@ -1,9 +1,9 @@
 //! Databases to measure in, and the event that is appended everywhere.
 
-use migration::{Migrator, MigratorTrait};
+use conferencing_migration::{Migrator, MigratorTrait};
+use conferencing_store::entity::{RoomId, Secret, UserId};
+use conferencing_store::{Actor, ConnectSettings, NewRoom, NewUser, Observation, Store, StoreSettings};
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
-use store::entity::{RoomId, Secret, UserId};
-use store::{Actor, ConnectSettings, NewRoom, NewUser, Observation, Store, StoreSettings};
 
 pub const ADDRESS: &str = "203.0.113.7";
 pub const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
@@ -84,7 +84,9 @@ pub fn user(name: &str) -> NewUser<'_> {
 
 /// A pool for SQL by hand.
 pub async fn raw(url: &str) -> DatabaseConnection {
-    store::connect::open(url, &ConnectSettings::default()).await.unwrap()
+    conferencing_store::connect::open(url, &ConnectSettings::default())
+        .await
+        .unwrap()
 }
 
 /// The commonest of media events.

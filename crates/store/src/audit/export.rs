@@ -115,7 +115,7 @@ impl<'a, S: Sink> Audit<'a, S> {
     ///
     /// ```
     /// # use futures_util::TryStreamExt;
-    /// # use store::{Actor, AuditFilter, Error, Store};
+    /// # use conferencing_store::{Actor, AuditFilter, Error, Store};
     /// # async fn example(store: Store) -> Result<(), Error> {
     /// let acting = store.acting(&Actor::system("auditor"));
     /// let audit = acting.audit();

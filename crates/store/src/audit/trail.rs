@@ -21,7 +21,7 @@ use crate::unit::Source;
 /// Which events of the trail. What is named must all hold; [`AuditFilter::default`] names nothing and means every event.
 ///
 /// ```
-/// # use store::{AuditFilter, entity::{AuditAction, RoomId}};
+/// # use conferencing_store::{AuditFilter, entity::{AuditAction, RoomId}};
 /// # fn example(room: RoomId, month_ago: chrono::DateTime<chrono::Utc>) -> AuditFilter {
 /// AuditFilter {
 ///     actions: vec![AuditAction::UserKicked, AuditAction::UserBanned],

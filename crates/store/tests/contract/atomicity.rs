@@ -1,9 +1,9 @@
 //! Promise 2, for every change there is: it happens with its audit event, or neither does.
 
-use store::entity::AuthProviderType::Google;
-use store::entity::ParticipantRole::{CoHost, Participant};
-use store::entity::{AuthProviderId, RecordingId, RecordingStatus, RoomId, Secret, UserId};
-use store::{
+use conferencing_store::entity::AuthProviderType::Google;
+use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
+use conferencing_store::entity::{AuthProviderId, RecordingId, RecordingStatus, RoomId, Secret, UserId};
+use conferencing_store::{
     Acting, Actor, AuditFilter, Error, KeyRing, MediaKind, NewRoom, Observation, ProfileChange, ProviderProfile,
     ProviderTokens, RecordingMeasures, RoomChanges, Store, StoreSettings, TokenKey, Unit,
 };

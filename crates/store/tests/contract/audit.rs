@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use chrono::TimeDelta;
-use store::audit::{AuditEntry, AuditEvent};
-use store::clock::Clock;
-use store::entity::ParticipantRole::Participant;
-use store::entity::{RoomId, UserId};
-use store::{Actor, AuditFilter, Error, MediaKind, NewRoom, Observation, Order, PageRequest, Store, Subject};
+use conferencing_store::audit::{AuditEntry, AuditEvent};
+use conferencing_store::clock::Clock;
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::entity::{RoomId, UserId};
+use conferencing_store::{
+    Actor, AuditFilter, Error, MediaKind, NewRoom, Observation, Order, PageRequest, Store, Subject,
+};
 use uuid::Uuid;
 
 use crate::harness::{Backend, Raw, TestDb};

@@ -1,13 +1,13 @@
 //! The trail as JSON Lines: the shape of a line, going on after a break, and that the trail is told.
 
-use futures_util::{StreamExt, TryStreamExt};
-use serde_json::{Value as Json, json};
-use store::audit::EXPORT_VERSION;
-use store::authority::{Operation, Standing};
-use store::entity::AuditAction;
-use store::{
+use conferencing_store::audit::EXPORT_VERSION;
+use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::entity::AuditAction;
+use conferencing_store::{
     Actor, AuditEvent, AuditFilter, Change, Error, ExportedEvent, MediaKind, Observation, Order, PageRequest, Rejected,
 };
+use futures_util::{StreamExt, TryStreamExt};
+use serde_json::{Value as Json, json};
 
 use crate::harness::{Backend, TestDb};
 
@@ -163,7 +163,7 @@ async fn the_trail_is_told_of_each_export(db: TestDb) {
     });
     assert_eq!(found.items[0].event, told);
     // Of a room that never was, too: the attempt is what matters.
-    let nowhere = store::entity::RoomId::from_uuid(uuid::Uuid::from_u128(7));
+    let nowhere = conferencing_store::entity::RoomId::from_uuid(uuid::Uuid::from_u128(7));
     assert_eq!(lines(&db, AuditFilter::of_room(nowhere)).await, []);
     let told = AuditFilter::of_actions([AuditAction::AuditExported]);
     assert_eq!(db.store.audit().count(&told).await.unwrap(), 2);

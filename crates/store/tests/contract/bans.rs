@@ -1,8 +1,8 @@
 //! Bans: put, run out, lifted, and what they keep out.
 
 use chrono::TimeDelta;
-use store::entity::ParticipantRole::{CoHost, Participant};
-use store::{Actor, AuditFilter, Change, Error, Invalid, Order, PageRequest, Rejected, Rule};
+use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
+use conferencing_store::{Actor, AuditFilter, Change, Error, Invalid, Order, PageRequest, Rejected, Rule};
 
 use crate::harness::TestDb;
 
@@ -88,7 +88,7 @@ async fn somebody_absent_can_be_banned_and_that_is_no_stay(db: TestDb) {
     assert!(matches!(join, Err(Error::Rejected(Rejected::Banned { .. }))));
     let sums = db.store.statistics().of_room(room.id).await.unwrap();
     assert_eq!((sums.stays, sums.distinct_participants, sums.total_joins), (0, 0, 0));
-    let nobody = store::entity::UserId::from_uuid(room.id.as_uuid());
+    let nobody = conferencing_store::entity::UserId::from_uuid(room.id.as_uuid());
     let unknown = db.acting(&owner).participants().ban(room.id, nobody, None, None).await;
     assert!(matches!(unknown, Err(Error::NotFound(_))));
 }
@@ -138,8 +138,8 @@ async fn a_banned_user_stays_out_until_the_ban_runs_out(db: TestDb) {
     assert_eq!(trail[2].event, lifted.into());
 }
 
-fn clock_now(clock: &store::clock::ManualClock) -> chrono::DateTime<chrono::Utc> {
-    store::clock::Clock::now(clock)
+fn clock_now(clock: &conferencing_store::clock::ManualClock) -> chrono::DateTime<chrono::Utc> {
+    conferencing_store::clock::Clock::now(clock)
 }
 
 async fn a_ban_that_has_run_out_can_be_put_anew(db: TestDb) {
@@ -291,7 +291,7 @@ async fn bans_are_listed_while_they_stand(db: TestDb) {
         .ban(room.id, guests[1].id, None, Some(soon))
         .await
         .unwrap();
-    let names = |list: store::Page<store::participants::ParticipantWithUser>| -> Vec<String> {
+    let names = |list: conferencing_store::Page<conferencing_store::participants::ParticipantWithUser>| -> Vec<String> {
         list.items.into_iter().map(|item| item.user.username).collect()
     };
     let standing = store.participants().list_bans(room.id, &page()).await.unwrap();

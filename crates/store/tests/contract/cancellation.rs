@@ -5,9 +5,9 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use store::connect::ConnectSettings;
-use store::entity::ParticipantRole::Participant;
-use store::{Actor, Error, NewRoom, Store, StoreSettings};
+use conferencing_store::connect::ConnectSettings;
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::{Actor, Error, NewRoom, Store, StoreSettings};
 
 use crate::harness::{TestDb, settings};
 use crate::users::new_user;

@@ -5,11 +5,11 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use conferencing_store::audit::{AuditEntry, AuditEvent};
+use conferencing_store::entity::{RoomId, RoomStatus, UserId};
+use conferencing_store::participants::ParticipantWithUser;
+use conferencing_store::{AuditFilter, Change, Error, Observation, Order, PageRequest, Rejected};
 use sea_orm::DbBackend;
-use store::audit::{AuditEntry, AuditEvent};
-use store::entity::{RoomId, RoomStatus, UserId};
-use store::participants::ParticipantWithUser;
-use store::{AuditFilter, Change, Error, Observation, Order, PageRequest, Rejected};
 
 use crate::harness::{Raw, TestDb};
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
-use store::clock::{Ids, ROOM_CODE_ALPHABET, ROOM_CODE_LENGTH, RandomIds};
-use store::{Actor, Conflict, Error, NewRoom, Observation, Store, StoreSettings};
+use conferencing_store::clock::{Ids, ROOM_CODE_ALPHABET, ROOM_CODE_LENGTH, RandomIds};
+use conferencing_store::{Actor, Conflict, Error, NewRoom, Observation, Store, StoreSettings};
 use uuid::Uuid;
 
 use crate::harness::{TestDb, race, settings};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use migration::{Migrator, MigratorTrait};
+use conferencing_migration::{Migrator, MigratorTrait};
+use conferencing_store::connect::{self, ConnectSettings};
+use conferencing_store::{Actor, Error, REQUIRED_MIGRATION, Store, StoreSettings};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
-use store::connect::{self, ConnectSettings};
-use store::{Actor, Error, REQUIRED_MIGRATION, Store, StoreSettings};
 
 use crate::harness::{Backend, TestDb, empty_database, settings};
 use crate::users::new_user;

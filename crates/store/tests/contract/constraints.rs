@@ -1,7 +1,7 @@
 //! What the schema refuses by itself, and what it must let through. All SQL here goes past the store.
 
+use conferencing_store::constraint::{CONSTRAINTS, Meaning, listed_name};
 use sea_orm::DbBackend;
-use store::constraint::{CONSTRAINTS, Meaning, listed_name};
 
 use crate::catalog;
 use crate::declared::{self, Facts};

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use conferencing_store::entity::{audit_log, auth_provider, recording, room, room_participant, user};
 use sea_orm::sea_query::{ColumnType, StringLen, TableRef};
 use sea_orm::{
     ColumnTrait, DbBackend, EntityTrait, IdenStatic, Iterable, PrimaryKeyToColumn, RelationDef, RelationTrait,
 };
-use store::entity::{audit_log, auth_provider, recording, room, room_participant, user};
 
 /// A line for each fact about a schema. Two schemas are equal when their sets of lines are, so a comparison shows a
 /// difference in either direction by its lines.

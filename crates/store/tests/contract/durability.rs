@@ -1,7 +1,7 @@
 //! A commit that was reported stays: the store does not work on a database that is set to forget.
 
+use conferencing_store::{Durability, Error, Store, StoreSettings};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, Statement, TransactionTrait};
-use store::{Durability, Error, Store, StoreSettings};
 
 use crate::harness::{Backend, TestDb};
 

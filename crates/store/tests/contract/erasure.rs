@@ -1,14 +1,14 @@
 //! The right to be forgotten: what goes, what stays, and who else is at it.
 
 use chrono::TimeDelta;
-use sea_orm::{ConnectionTrait, TransactionTrait};
-use store::entity::AuthProviderType::{GitHub, Google};
-use store::entity::ParticipantRole::Participant;
-use store::entity::{RoomId, RoomStatus, UserId, user};
-use store::{
+use conferencing_store::entity::AuthProviderType::{GitHub, Google};
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::entity::{RoomId, RoomStatus, UserId, user};
+use conferencing_store::{
     Actor, AuditEvent, AuditFilter, Change, Conflict, ErasureReceipt, Error, NewRoom, NewUser, Order, PageRequest,
     ProviderEmail, Rejected, Subject,
 };
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use uuid::Uuid;
 
 use crate::harness::{Raw, TestDb, password_hash};
@@ -40,7 +40,10 @@ pub fn literal(raw: &Raw, id: Uuid) -> String {
 
 /// A recording, by hand.
 pub async fn record(raw: &Raw, room: RoomId, owner: UserId, status: &str, key: &str) -> Uuid {
-    let id = store::clock::Ids::uuid(&store::clock::RandomIds::default(), chrono::DateTime::UNIX_EPOCH);
+    let id = conferencing_store::clock::Ids::uuid(
+        &conferencing_store::clock::RandomIds::default(),
+        chrono::DateTime::UNIX_EPOCH,
+    );
     let stopped = match status {
         "STARTED" | "IN_PROGRESS" => "NULL",
         _ => "'2026-01-01T00:10:00+00:00'",
@@ -132,7 +135,7 @@ async fn everything_ends_and_the_receipt_says_it(db: TestDb) {
     let mut files: Vec<&str> = receipt.files.iter().map(|file| file.storage_key.as_str()).collect();
     files.sort_unstable();
     assert_eq!(files, ["ada/1", "ada/2"]);
-    let now = store::clock::Clock::now(&*clock);
+    let now = conferencing_store::clock::Clock::now(&*clock);
     assert_eq!(
         receipt,
         ErasureReceipt {
@@ -452,12 +455,12 @@ async fn erasures_of_people_in_each_others_rooms_do_not_deadlock(db: TestDb) {
             db.seat(&rooms[(number + shift * 5) % 16], user).await;
         }
     }
-    let settings = store::StoreSettings {
-        retry: store::RetryPolicy {
+    let settings = conferencing_store::StoreSettings {
+        retry: conferencing_store::RetryPolicy {
             attempts: 1,
-            ..store::RetryPolicy::default()
+            ..conferencing_store::RetryPolicy::default()
         },
-        ..store::StoreSettings::default()
+        ..conferencing_store::StoreSettings::default()
     };
     let mut settings = settings;
     settings.connect.max_connections = Some(32);
@@ -544,7 +547,7 @@ async fn erasures_race_with_everything(db: TestDb) {
 }
 
 /// Comes, is kicked, comes back.
-async fn come_and_go(platform: &store::Acting, room: RoomId, user: &user::Model) -> Result<(), Error> {
+async fn come_and_go(platform: &conferencing_store::Acting, room: RoomId, user: &user::Model) -> Result<(), Error> {
     platform.participants().join(room, user.id, Participant).await?;
     platform.participants().kick(room, user.id, None).await?;
     platform.participants().join(room, user.id, Participant).await?;
@@ -552,7 +555,7 @@ async fn come_and_go(platform: &store::Acting, room: RoomId, user: &user::Model)
 }
 
 /// Registers under the name, which is free once its user is erased, and links an account that everybody wants.
-async fn again(platform: &store::Acting, user: &user::Model) -> Result<(), Error> {
+async fn again(platform: &conferencing_store::Acting, user: &user::Model) -> Result<(), Error> {
     let new = NewUser {
         username: &user.username,
         email: None,

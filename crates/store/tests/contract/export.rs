@@ -1,11 +1,11 @@
 //! Data portability: all of it, once, in pieces, and without secrets.
 
-use futures_util::TryStreamExt;
-use store::entity::AuthProviderType::Google;
-use store::entity::ParticipantRole::Participant;
-use store::{
+use conferencing_store::entity::AuthProviderType::Google;
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::{
     Actor, AuditEvent, Change, Error, ExportRecord, KeyRing, ProviderTokens, Rejected, Store, StoreSettings, TokenKey,
 };
+use futures_util::TryStreamExt;
 
 use crate::erasure::record;
 use crate::harness::TestDb;
@@ -20,7 +20,7 @@ crate::cases![
     only_they_and_the_platform_export,
 ];
 
-async fn collect(acting: &store::Acting, user: store::entity::UserId) -> Vec<ExportRecord> {
+async fn collect(acting: &conferencing_store::Acting, user: conferencing_store::entity::UserId) -> Vec<ExportRecord> {
     let stream = acting.users().export(user).await.unwrap();
     stream.try_collect().await.unwrap()
 }
@@ -41,7 +41,7 @@ async fn an_export_has_everything_but_secrets(db: TestDb) {
         .await
         .unwrap();
     let tokens = ProviderTokens {
-        access_token: store::entity::Secret::new("plain-token"),
+        access_token: conferencing_store::entity::Secret::new("plain-token"),
         refresh_token: None,
         expires_at: None,
     };
@@ -106,7 +106,7 @@ async fn an_export_has_everything_but_secrets(db: TestDb) {
 async fn other_peoples_addresses_are_left_out(db: TestDb) {
     let (ada, ben) = (db.user("ada").await, db.user("ben").await);
     let room = db.room(&ada, 5).await;
-    let at = |user: &store::entity::user::Model, address: &str| {
+    let at = |user: &conferencing_store::entity::user::Model, address: &str| {
         let actor = Actor::user(user.id)
             .from_address(address.parse().unwrap())
             .with_user_agent("browser");
@@ -137,7 +137,7 @@ async fn many_rows_come_once_each(db: TestDb) {
             for _ in 0..rooms {
                 let room = unit
                     .rooms()
-                    .create(store::NewRoom::titled(ada.id, "One of many"))
+                    .create(conferencing_store::NewRoom::titled(ada.id, "One of many"))
                     .await?;
                 unit.participants().join(room.id, ada.id, Participant).await?;
             }

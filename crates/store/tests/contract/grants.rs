@@ -1,8 +1,8 @@
 //! docs/sql/grants.sql: with these rights the store does all that it does, and the trail withstands its role.
 
-use migration::{Migrator, MigratorTrait};
+use conferencing_migration::{Migrator, MigratorTrait};
+use conferencing_store::{Actor, AuditFilter, Error, Observation, WriterSettings};
 use sea_orm::{ConnectionTrait, TransactionTrait};
-use store::{Actor, AuditFilter, Error, Observation, WriterSettings};
 
 use crate::harness::{Case, Raw, TestDb, copy_of, empty_database_with, raw_of, role_name, with_role};
 use crate::rows::Refusal;

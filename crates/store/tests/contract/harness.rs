@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
+use conferencing_migration::{Migrator, MigratorTrait};
+use conferencing_store::clock::{Clock, ManualClock};
+use conferencing_store::connect::{self, ConnectSettings};
+use conferencing_store::entity::{ParticipantRole, Secret, room, room_participant, user};
+use conferencing_store::{Actor, NewRoom, NewUser, Store, StoreSettings};
 use libtest_mimic::{Arguments, Failed, Trial};
-use migration::{Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, ExecResult, QueryResult, Statement};
-use store::clock::{Clock, ManualClock};
-use store::connect::{self, ConnectSettings};
-use store::entity::{ParticipantRole, Secret, room, room_participant, user};
-use store::{Actor, NewRoom, NewUser, Store, StoreSettings};
 use tempfile::TempDir;
 use tokio::sync::Barrier;
 use uuid::Uuid;
@@ -85,7 +85,7 @@ impl TestDb {
 
     /// Another store, whose clock the case moves by hand, and which begins at the present.
     pub async fn with_manual_clock(&self) -> (Store, Arc<ManualClock>) {
-        self.with_clock_at(store::clock::SystemClock.now()).await
+        self.with_clock_at(conferencing_store::clock::SystemClock.now()).await
     }
 
     /// Another store, whose clock the case moves by hand, and which begins at `start`.
@@ -142,12 +142,12 @@ impl TestDb {
     }
 
     /// Acts as the platform itself.
-    pub fn platform(&self) -> store::Acting {
+    pub fn platform(&self) -> conferencing_store::Acting {
         self.store.acting(&Actor::system("test"))
     }
 
     /// Acts as a user.
-    pub fn acting(&self, user: &user::Model) -> store::Acting {
+    pub fn acting(&self, user: &user::Model) -> conferencing_store::Acting {
         self.store.acting(&Actor::user(user.id))
     }
 }

@@ -2,14 +2,14 @@
 
 use std::future::Future;
 
-use sea_orm::{ConnectionTrait, TransactionTrait};
-use store::entity::AuthProviderType::{self, GitHub, Google, Local};
-use store::entity::ParticipantRole::Participant;
-use store::entity::{AuthProviderId, RoomStatus, Secret, UserId, auth_provider, user};
-use store::{
+use conferencing_store::entity::AuthProviderType::{self, GitHub, Google, Local};
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::entity::{AuthProviderId, RoomStatus, Secret, UserId, auth_provider, user};
+use conferencing_store::{
     Actor, AuditEvent, Change, Conflict, EmailChange, Error, Invalid, NewUser, Observation, Order, PageRequest,
     ProfileChange, ProviderAccount, ProviderEmail, ProviderProfile, Rejected, Rule, SignedInHow, Store, Subject,
 };
+use sea_orm::{ConnectionTrait, TransactionTrait};
 
 use crate::harness::{Backend, Raw, TestDb, password_hash};
 use crate::wire::Wire;
@@ -591,7 +591,7 @@ async fn logins_are_recorded(db: TestDb) {
     let platform = store.acting(&Actor::system("auth").from_address("203.0.113.7".parse().unwrap()));
     let way_in = found.providers[0].id;
     let (user, events) = appended(&raw, platform.users().record_login(ada.id, way_in)).await;
-    let now = store::clock::Clock::now(&*clock);
+    let now = conferencing_store::clock::Clock::now(&*clock);
     assert_eq!(events, ["USER_LOGIN_SUCCESS"]);
     assert_eq!(user.unwrap().last_login_at, Some(now));
     assert_eq!(

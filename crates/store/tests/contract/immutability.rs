@@ -1,7 +1,7 @@
 //! Promise 3: nothing changes what the trail has told, whoever writes the SQL.
 
+use conferencing_store::entity::ParticipantRole::Participant;
 use sea_orm::{ConnectionTrait, TransactionTrait};
-use store::entity::ParticipantRole::Participant;
 
 use crate::harness::{Backend, Raw, TestDb};
 
@@ -21,7 +21,7 @@ async fn with_a_trail(db: &TestDb) -> Raw {
     let room = db
         .acting(&ada)
         .rooms()
-        .create(store::NewRoom::titled(ada.id, "A room"))
+        .create(conferencing_store::NewRoom::titled(ada.id, "A room"))
         .await
         .unwrap();
     db.acting(&ben)

@@ -1,8 +1,8 @@
 //! Bad input: told by field and rule, and never sent to the database.
 
 use chrono::{DateTime, Utc};
-use store::entity::{RoomId, Secret, UserId};
-use store::{Acting, Actor, Error, Invalid, NewRoom, NewUser, Observation, Rule, Store, Unit};
+use conferencing_store::entity::{RoomId, Secret, UserId};
+use conferencing_store::{Acting, Actor, Error, Invalid, NewRoom, NewUser, Observation, Rule, Store, Unit};
 
 use crate::harness::{Backend, TestDb, password_hash};
 use crate::wire::Wire;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use store::authority::{Operation, Standing};
-use store::entity::ParticipantRole::{CoHost, Participant};
-use store::entity::RoomStatus::{self, Cancelled, Created, Ended, Live};
-use store::entity::{RoomId, room, user};
-use store::{Actor, Error, Rejected, Subject};
+use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
+use conferencing_store::entity::RoomStatus::{self, Cancelled, Created, Ended, Live};
+use conferencing_store::entity::{RoomId, room, user};
+use conferencing_store::{Actor, Error, Rejected, Subject};
 use uuid::Uuid;
 
 use crate::harness::{Raw, TestDb, race};
@@ -159,7 +159,10 @@ async fn who_may_start_a_room(db: TestDb) {
         assert_eq!(started.status, Live);
         let told = db.trail(room).await.pop().unwrap();
         assert_eq!(told.actor, actor.user_id());
-        assert_eq!(told.event, store::Change::RoomStarted { by_join: false }.into());
+        assert_eq!(
+            told.event,
+            conferencing_store::Change::RoomStarted { by_join: false }.into()
+        );
     }
 }
 

@@ -1,8 +1,8 @@
 //! Migrations: forth, back, again, and half. Many at once are in migrations_at_once.rs.
 
-use migration::{Migrator, MigratorTrait};
+use conferencing_migration::{Migrator, MigratorTrait};
+use conferencing_store::{Error, REQUIRED_MIGRATION, Store};
 use sea_orm::TransactionTrait;
-use store::{Error, REQUIRED_MIGRATION, Store};
 use tempfile::TempDir;
 
 use crate::catalog;

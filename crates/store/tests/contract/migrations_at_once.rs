@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use migration::{Migrator, MigratorTrait};
+use conferencing_migration::{Migrator, MigratorTrait};
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
@@ -143,7 +143,14 @@ fn program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
         cargo
-            .args(["build", "--locked", "--package", "migration", "--bin", "migration"])
+            .args([
+                "build",
+                "--locked",
+                "--package",
+                "conferencing-migration",
+                "--bin",
+                "conferencing-migration",
+            ])
             .args(["--message-format", "json-render-diagnostics"])
             .current_dir(env!("CARGO_MANIFEST_DIR"));
         // What cargo tells a test about the test's package would make build scripts run again.

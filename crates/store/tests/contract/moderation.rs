@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use store::authority::{Operation, Standing, may};
-use store::entity::ParticipantRole::{self, CoHost, Host, Participant};
-use store::entity::{RoomId, UserId};
-use store::{Actor, Error, Rejected, Subject};
+use conferencing_store::authority::{Operation, Standing, may};
+use conferencing_store::entity::ParticipantRole::{self, CoHost, Host, Participant};
+use conferencing_store::entity::{RoomId, UserId};
+use conferencing_store::{Actor, Error, Rejected, Subject};
 
 use crate::harness::{Raw, TestDb};
 

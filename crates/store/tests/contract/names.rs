@@ -1,6 +1,6 @@
 //! Usernames and e-mail addresses compare without regard to case, whatever language the database speaks.
 
-use migration::{Migrator, MigratorTrait};
+use conferencing_migration::{Migrator, MigratorTrait};
 
 use crate::harness::{Raw, TestDb, empty_database_with, raw_of};
 use crate::rows::{Refusal, Sql};

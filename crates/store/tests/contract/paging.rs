@@ -2,8 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use store::page::MAX_PAGE_SIZE;
-use store::{AuditFilter, Cursor, Invalid, Order, PageRequest, Rule};
+use conferencing_store::page::MAX_PAGE_SIZE;
+use conferencing_store::{AuditFilter, Cursor, Invalid, Order, PageRequest, Rule};
 
 use crate::harness::TestDb;
 

@@ -1,10 +1,10 @@
 //! Seats: who gets one, who loses one, and what stays behind.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use store::audit::AuditEvent;
-use store::entity::ParticipantRole::{self, CoHost, Host, Participant};
-use store::entity::{RoomStatus, room, room_participant, user};
-use store::{Actor, Change, Store};
+use conferencing_store::audit::AuditEvent;
+use conferencing_store::entity::ParticipantRole::{self, CoHost, Host, Participant};
+use conferencing_store::entity::{RoomStatus, room, room_participant, user};
+use conferencing_store::{Actor, Change, Store};
 
 use crate::harness::TestDb;
 

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use migration::{Migrator, MigratorTrait};
+use conferencing_migration::{Migrator, MigratorTrait};
+use conferencing_store::connect::{self, ConnectSettings};
+use conferencing_store::constraint::listed_name;
+use conferencing_store::{Actor, Observation};
 use sea_orm::{ConnectionTrait, DbErr, Statement, TransactionTrait};
-use store::connect::{self, ConnectSettings};
-use store::constraint::listed_name;
-use store::{Actor, Observation};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 

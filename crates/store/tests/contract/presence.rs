@@ -1,11 +1,11 @@
 //! Lists of who is present and who was.
 
 use chrono::TimeDelta;
-use store::entity::ParticipantRole::Participant;
-use store::entity::{ParticipantId, RoomId};
-use store::page::Page;
-use store::participants::ParticipantWithUser;
-use store::{Actor, Order, PageRequest, Store};
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::entity::{ParticipantId, RoomId};
+use conferencing_store::page::Page;
+use conferencing_store::participants::ParticipantWithUser;
+use conferencing_store::{Actor, Order, PageRequest, Store};
 
 use crate::harness::{Backend, TestDb};
 use crate::wire::Wire;

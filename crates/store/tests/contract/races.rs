@@ -1,8 +1,8 @@
 //! Many at once: whatever the order in which things happen, the rules of rooms hold.
 
-use store::entity::ParticipantRole::{Host, Participant};
-use store::entity::{RoomStatus, room_participant};
-use store::{Conflict, Error, Rejected};
+use conferencing_store::entity::ParticipantRole::{Host, Participant};
+use conferencing_store::entity::{RoomStatus, room_participant};
+use conferencing_store::{Conflict, Error, Rejected};
 
 use crate::harness::{TestDb, race};
 
@@ -231,7 +231,7 @@ async fn everybody_doing_everything_keeps_the_rules(db: TestDb) {
             let users: Vec<_> = users.iter().map(|user| user.id).collect();
             let themselves: Vec<_> = users
                 .iter()
-                .map(|user| db.store.acting(&store::Actor::user(*user)))
+                .map(|user| db.store.acting(&conferencing_store::Actor::user(*user)))
                 .collect();
             async move {
                 let mut outcomes = Vec::new();
@@ -275,7 +275,7 @@ async fn everybody_doing_everything_in_many_rooms_keeps_the_rules(db: TestDb) {
             let mut outcomes = Vec::new();
             for step in 0..6 {
                 let (user, room) = (users[(number + step) % 4], rooms[(number / 4 + step) % 4]);
-                let acting = store.acting(&store::Actor::user(user));
+                let acting = store.acting(&conferencing_store::Actor::user(user));
                 outcomes.push(match (number + step * 5) % 3 {
                     0 => acting.participants().leave(room, user).await.map(drop),
                     _ if users[(number / 4 + step) % 4] == user => {

@@ -1,10 +1,10 @@
 //! Recordings: who may start one, what becomes of it, and who may say so.
 
 use chrono::TimeDelta;
-use store::audit::AuditEvent;
-use store::entity::RecordingStatus::{self, Failed, InProgress, Processing, Ready, Started, Stopped};
-use store::entity::{RecordingId, RoomId, UserId, recording, room, user};
-use store::{
+use conferencing_store::audit::AuditEvent;
+use conferencing_store::entity::RecordingStatus::{self, Failed, InProgress, Processing, Ready, Started, Stopped};
+use conferencing_store::entity::{RecordingId, RoomId, UserId, recording, room, user};
+use conferencing_store::{
     Acting, AuditFilter, Change, Conflict, Error, NewRecording, Order, PageRequest, RecordingMeasures, Rejected,
 };
 
@@ -159,9 +159,9 @@ async fn a_recording_lives_from_start_to_ready(db: TestDb) {
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
     let (store, clock) = db.with_manual_clock().await;
-    let acting = store.acting(&store::Actor::user(ada.id));
-    let platform = store.acting(&store::Actor::system("recorder"));
-    let expires_at = store::clock::Clock::now(&*clock) + TimeDelta::days(30);
+    let acting = store.acting(&conferencing_store::Actor::user(ada.id));
+    let platform = store.acting(&conferencing_store::Actor::system("recorder"));
+    let expires_at = conferencing_store::clock::Clock::now(&*clock) + TimeDelta::days(30);
     let new = NewRecording {
         expires_at: Some(expires_at),
         is_public: true,
@@ -330,7 +330,7 @@ async fn a_unit_that_is_rolled_back_leaves_no_trace(db: TestDb) {
     let room = live_room(&db, &ada).await;
     let raw = db.raw().await;
     let before = events(&raw).await;
-    let unit = db.store.begin(&store::Actor::user(ada.id)).await.unwrap();
+    let unit = db.store.begin(&conferencing_store::Actor::user(ada.id)).await.unwrap();
     let begun = unit
         .recordings()
         .start(new_recording(room.id, ada.id, "a"))

@@ -1,8 +1,8 @@
 //! Recordings under races, and what each change costs on the wire.
 
-use store::entity::RecordingId;
-use store::entity::RecordingStatus::{Started, Stopped};
-use store::{Acting, Error, Order, PageRequest, Rejected};
+use conferencing_store::entity::RecordingId;
+use conferencing_store::entity::RecordingStatus::{Started, Stopped};
+use conferencing_store::{Acting, Error, Order, PageRequest, Rejected};
 
 use crate::harness::TestDb;
 use crate::recordings::{Act, live_room, new_recording, told_of};
@@ -59,10 +59,10 @@ async fn each_change_is_one_statement(db: TestDb) {
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
     let wire = Wire::before(&db.url).await;
-    let store = store::Store::connect(&wire.url).await.unwrap();
+    let store = conferencing_store::Store::connect(&wire.url).await.unwrap();
     let (owner, platform) = (
-        store.acting(&store::Actor::user(ada.id)),
-        store.acting(&store::Actor::system("test")),
+        store.acting(&conferencing_store::Actor::user(ada.id)),
+        store.acting(&conferencing_store::Actor::system("test")),
     );
     wire.executions();
     let id = owner

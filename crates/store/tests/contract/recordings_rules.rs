@@ -1,11 +1,11 @@
 //! The rules of recordings: who may do what, and what input is taken.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use store::authority::{Operation, Standing, may};
-use store::clock::{Clock, SystemClock};
-use store::entity::ParticipantRole::{CoHost, Participant};
-use store::entity::RecordingStatus::{Failed, InProgress, Processing, Started, Stopped};
-use store::{Actor, Error, Invalid, NewRecording, RecordingMeasures, Rejected, Rule};
+use conferencing_store::authority::{Operation, Standing, may};
+use conferencing_store::clock::{Clock, SystemClock};
+use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
+use conferencing_store::entity::RecordingStatus::{Failed, InProgress, Processing, Started, Stopped};
+use conferencing_store::{Actor, Error, Invalid, NewRecording, RecordingMeasures, Rejected, Rule};
 
 use crate::harness::TestDb;
 use crate::recordings::{Act, events, live_room, new_recording, recording_in, rejected, told_of};
@@ -79,9 +79,9 @@ async fn each_actor_may_do_what_the_table_says(db: TestDb) {
 
 async fn check(
     db: &TestDb,
-    acting: &store::Acting,
+    acting: &conferencing_store::Acting,
     act: Act,
-    id: store::entity::RecordingId,
+    id: conferencing_store::entity::RecordingId,
     standing: Standing,
     case: &str,
 ) {
@@ -110,7 +110,7 @@ async fn nothing_stops_before_it_started(db: TestDb) {
     let room = live_room(&db, &ada).await;
     let (ahead, clock) = db.with_manual_clock().await;
     clock.advance(TimeDelta::hours(1));
-    let ahead = ahead.acting(&store::Actor::system("ahead"));
+    let ahead = ahead.acting(&conferencing_store::Actor::system("ahead"));
     let (stopped, failed, with_room) = (
         recording_in(&ahead, room.id, ada.id, InProgress, "1").await,
         recording_in(&ahead, room.id, ada.id, InProgress, "2").await,
@@ -134,11 +134,14 @@ async fn nothing_stops_before_it_started(db: TestDb) {
 async fn retries_have_a_budget(db: TestDb) {
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
-    let settings = store::StoreSettings {
+    let settings = conferencing_store::StoreSettings {
         max_recording_retries: 2,
-        ..store::StoreSettings::default()
+        ..conferencing_store::StoreSettings::default()
     };
-    let strict = db.store_with(settings).await.acting(&store::Actor::system("test"));
+    let strict = db
+        .store_with(settings)
+        .await
+        .acting(&conferencing_store::Actor::system("test"));
     let id = recording_in(&strict, room.id, ada.id, Failed, "a").await;
     for count in 1..=2 {
         assert_eq!(strict.recordings().retry(id).await.unwrap().retry_count, count);

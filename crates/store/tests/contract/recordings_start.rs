@@ -1,10 +1,10 @@
 //! What a recording needs to start, and that it stops with its room.
 
 use chrono::TimeDelta;
-use store::authority::{Operation, Standing};
-use store::entity::RecordingStatus::{Failed, InProgress, Started, Stopped};
-use store::entity::{RoomId, RoomStatus, UserId};
-use store::{Actor, Change, Conflict, Error, Rejected};
+use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::entity::RecordingStatus::{Failed, InProgress, Started, Stopped};
+use conferencing_store::entity::{RoomId, RoomStatus, UserId};
+use conferencing_store::{Actor, Change, Conflict, Error, Rejected};
 
 use crate::harness::TestDb;
 use crate::recordings::{events, live_room, new_recording, recording_in, rejected, told_of};
@@ -80,10 +80,10 @@ async fn only_a_live_and_recordable_room_is_recorded(db: TestDb) {
 
     let nowhere = RoomId::from_uuid(ada.id.as_uuid());
     let lost = owner.recordings().start(new_recording(nowhere, ada.id, "c")).await;
-    assert!(matches!(lost, Err(Error::NotFound(store::Subject::Room(id))) if id == nowhere));
+    assert!(matches!(lost, Err(Error::NotFound(conferencing_store::Subject::Room(id))) if id == nowhere));
     let nobody = UserId::from_uuid(room.id.as_uuid());
     let lost = platform.recordings().start(new_recording(room.id, nobody, "c")).await;
-    assert!(matches!(lost, Err(Error::NotFound(store::Subject::User(id))) if id == nobody));
+    assert!(matches!(lost, Err(Error::NotFound(conferencing_store::Subject::User(id))) if id == nobody));
     assert_eq!(told_of(&db, room.id).await, []);
 
     assert_eq!(by_owner().await.unwrap().owner_id, ada.id);
@@ -133,7 +133,7 @@ async fn the_end_of_a_room_stops_what_runs_in_it(db: TestDb) {
     let ada = db.user("ada").await;
     let (room, other) = (live_room(&db, &ada).await, live_room(&db, &ada).await);
     let (store, clock) = db.with_manual_clock().await;
-    let platform = store.acting(&store::Actor::system("test"));
+    let platform = store.acting(&conferencing_store::Actor::system("test"));
     let running = [
         recording_in(&platform, room.id, ada.id, Started, "started").await,
         recording_in(&platform, room.id, ada.id, InProgress, "in progress").await,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use store::authority::{Operation, Standing};
-use store::clock::{Clock, ManualClock};
-use store::entity::RecordingStatus::{Failed, InProgress, Processing, Ready, Started, Stopped};
-use store::entity::{RecordingId, RecordingStatus, room, user};
-use store::{Acting, Actor, Change, Error, Rejected, SweptRecording};
+use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::clock::{Clock, ManualClock};
+use conferencing_store::entity::RecordingStatus::{Failed, InProgress, Processing, Ready, Started, Stopped};
+use conferencing_store::entity::{RecordingId, RecordingStatus, room, user};
+use conferencing_store::{Acting, Actor, Change, Error, Rejected, SweptRecording};
 
 use crate::harness::{Backend, TestDb};
 use crate::recordings::{events, live_room, recording_in, rejected, told_of};
@@ -25,7 +25,7 @@ crate::cases![
 
 /// A stage whose clock is moved by hand.
 struct Stage {
-    store: store::Store,
+    store: conferencing_store::Store,
     clock: Arc<ManualClock>,
     sweeper: Acting,
     ada: user::Model,
@@ -157,9 +157,9 @@ where
     let start = Arc::new(tokio::sync::Barrier::new(4));
     let mut tasks = Vec::new();
     for _ in 0..4 {
-        let settings = store::StoreSettings {
+        let settings = conferencing_store::StoreSettings {
             clock: stage.clock.clone(),
-            ..store::StoreSettings::default()
+            ..conferencing_store::StoreSettings::default()
         };
         let sweeper = db.store_with(settings).await.acting(&Actor::system("sweeper"));
         let start = start.clone();

@@ -1,9 +1,9 @@
 //! Which recordings are seen: live or deleted, of a room or an owner, page by page.
 
 use chrono::TimeDelta;
-use store::entity::RecordingStatus::{Ready, Started};
-use store::entity::recording;
-use store::{Error, Order, PageRequest, Rejected};
+use conferencing_store::entity::RecordingStatus::{Ready, Started};
+use conferencing_store::entity::recording;
+use conferencing_store::{Error, Order, PageRequest, Rejected};
 
 use crate::harness::TestDb;
 use crate::recordings::{Act, live_room, recording_in, rejected};
@@ -17,13 +17,14 @@ async fn deleted_recordings_are_seen_and_restored_by_name_only(db: TestDb) {
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
     let (store, clock) = db.with_manual_clock().await;
-    let platform = store.acting(&store::Actor::system("test"));
+    let platform = store.acting(&conferencing_store::Actor::system("test"));
     let id = recording_in(&platform, room.id, ada.id, Ready, "a").await;
     let kept = recording_in(&platform, room.id, ada.id, Ready, "b").await;
     let deleted = platform.recordings().delete(id).await.unwrap();
     assert!(deleted.deleted_at.is_some());
     let page = PageRequest::first(10, Order::OldestFirst).unwrap();
-    let ids = |page: store::Page<recording::Model>| page.items.into_iter().map(|row| row.id).collect::<Vec<_>>();
+    let ids =
+        |page: conferencing_store::Page<recording::Model>| page.items.into_iter().map(|row| row.id).collect::<Vec<_>>();
     let recordings = || store.recordings();
     assert_eq!(recordings().get(id).await.unwrap(), None);
     assert_eq!(recordings().deleted().get(id).await.unwrap(), Some(deleted.clone()));
@@ -49,7 +50,7 @@ async fn deleted_recordings_are_seen_and_restored_by_name_only(db: TestDb) {
     assert!(matches!(again, Err(Error::NotFound(_))));
 
     // What has expired does not come back: the file may be gone.
-    let expires_at = store::clock::Clock::now(&*clock) + TimeDelta::days(1);
+    let expires_at = conferencing_store::clock::Clock::now(&*clock) + TimeDelta::days(1);
     platform.recordings().set_expiry(id, Some(expires_at)).await.unwrap();
     platform.recordings().delete(id).await.unwrap();
     platform.recordings().deleted().restore(id).await.unwrap();
@@ -66,14 +67,14 @@ async fn deleted_recordings_are_seen_and_restored_by_name_only(db: TestDb) {
     let raw = db.raw().await;
     raw.execute("UPDATE users SET deleted_at = created_at").await.unwrap();
     let orphan = platform.recordings().deleted().restore(kept).await;
-    assert!(matches!(orphan, Err(Error::NotFound(store::Subject::User(owner))) if owner == ada.id));
+    assert!(matches!(orphan, Err(Error::NotFound(conferencing_store::Subject::User(owner))) if owner == ada.id));
 }
 
 async fn lists_page_through_recordings_of_one_instant(db: TestDb) {
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
     let (store, _standing_still) = db.with_manual_clock().await;
-    let platform = store.acting(&store::Actor::system("test"));
+    let platform = store.acting(&conferencing_store::Actor::system("test"));
     let mut made = Vec::new();
     for number in 0..7 {
         made.push(recording_in(&platform, room.id, ada.id, Started, &number.to_string()).await);

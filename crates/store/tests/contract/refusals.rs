@@ -1,9 +1,9 @@
 //! Joins and leaves that are refused: for the right reason, and without a trace.
 
-use store::authority::{Operation, Standing};
-use store::entity::ParticipantRole::{CoHost, Host, Participant};
-use store::entity::{RoomId, RoomStatus, UserId, room, user};
-use store::{Actor, Conflict, Error, Rejected, Subject};
+use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::entity::ParticipantRole::{CoHost, Host, Participant};
+use conferencing_store::entity::{RoomId, RoomStatus, UserId, room, user};
+use conferencing_store::{Actor, Conflict, Error, Rejected, Subject};
 use uuid::Uuid;
 
 use crate::harness::{Raw, TestDb};

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
-use futures_util::TryStreamExt;
-use sea_orm::{ConnectionTrait, TransactionTrait};
-use store::entity::AuditAction;
-use store::{
+use conferencing_store::entity::AuditAction;
+use conferencing_store::{
     Acting, Actor, AuditEvent, AuditFilter, AuditPartition, Change, Error, ExportedEvent, Invalid, Observation, Order,
     PartitionState, Rejected, Retired, Rule, Store, Subject,
 };
+use futures_util::TryStreamExt;
+use sea_orm::{ConnectionTrait, TransactionTrait};
 
 use crate::harness::{Raw, TestDb, race};
 use crate::identity::until_blocked;
@@ -64,7 +64,7 @@ async fn half_a_year(db: &TestDb) -> (Store, Acting) {
     acting_at(db, "2040-06-15T13:00:00Z").await
 }
 
-async fn events(store: &Store, since: &str, until: &str) -> Vec<store::AuditEntry> {
+async fn events(store: &Store, since: &str, until: &str) -> Vec<conferencing_store::AuditEntry> {
     let filter = AuditFilter {
         since: Some(at(since)),
         until: Some(at(until)),
@@ -95,7 +95,10 @@ async fn months_ahead_are_made_once(db: TestDb) {
         ["audit_logs_2040_11", "audit_logs_2040_12", "audit_logs_2041_01"]
     );
     assert_eq!(upkeep.in_default, [""; 0]);
-    assert_eq!(partitions.keep_up(2).await.unwrap(), store::Upkeep::default());
+    assert_eq!(
+        partitions.keep_up(2).await.unwrap(),
+        conferencing_store::Upkeep::default()
+    );
     let (_, later) = acting_at(&db, "2040-12-01T00:00:00Z").await;
     assert_eq!(
         later.audit_partitions().keep_up(2).await.unwrap().made,
@@ -386,7 +389,7 @@ async fn appends_go_on_while_a_month_is_retired(db: TestDb) {
                     // What locks users and rooms as well.
                     platform
                         .rooms()
-                        .create(store::NewRoom::titled(user.id, "A room"))
+                        .create(conferencing_store::NewRoom::titled(user.id, "A room"))
                         .await
                         .unwrap();
                     appended += 1;
@@ -463,7 +466,10 @@ async fn there_are_no_months(db: TestDb) {
     let partitions = platform.audit_partitions();
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(partitions.list().await.unwrap(), []);
-    assert_eq!(partitions.keep_up(3).await.unwrap(), store::Upkeep::default());
+    assert_eq!(
+        partitions.keep_up(3).await.unwrap(),
+        conferencing_store::Upkeep::default()
+    );
     assert_eq!(partitions.due(1).await.unwrap(), []);
     let missing = partitions.retire("audit_logs", 1, folder.path()).await.unwrap_err();
     assert!(matches!(missing, Error::NotFound(Subject::Partition(_))), "{missing:?}");

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use store::connect::ConnectSettings;
-use store::entity::ParticipantRole::Participant;
-use store::{Actor, Error, Observation, RetryPolicy, StoreSettings};
+use conferencing_store::connect::ConnectSettings;
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::{Actor, Error, Observation, RetryPolicy, StoreSettings};
 use tokio::sync::Barrier;
 
 use crate::harness::{Backend, TestDb, race, settings};

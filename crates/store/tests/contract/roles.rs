@@ -1,9 +1,9 @@
 //! Roles, the host's seat, refused attempts, and rooms that end when they are empty.
 
-use store::authority::{Operation, Standing};
-use store::entity::ParticipantRole::{CoHost, Host, Participant};
-use store::entity::{ParticipantRole, RoomStatus, user};
-use store::{
+use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::entity::ParticipantRole::{CoHost, Host, Participant};
+use conferencing_store::entity::{ParticipantRole, RoomStatus, user};
+use conferencing_store::{
     Actor, AuditEvent, AuditFilter, Change, Error, Observation, Order, PageRequest, Rejected, StoreSettings, WhenEmpty,
 };
 
@@ -25,7 +25,7 @@ fn page() -> PageRequest {
     PageRequest::first(100, Order::OldestFirst).unwrap()
 }
 
-async fn events(db: &TestDb, room: &store::entity::room::Model) -> Vec<AuditEvent> {
+async fn events(db: &TestDb, room: &conferencing_store::entity::room::Model) -> Vec<AuditEvent> {
     let trail = db
         .store
         .audit()
@@ -177,7 +177,7 @@ async fn who_may_change_roles(db: TestDb) {
         (Actor::anonymous(), Standing::Outsider),
     ] {
         let acting = db.store.acting(&actor);
-        let may = store::authority::may(Operation::ChangeRole, standing, None);
+        let may = conferencing_store::authority::may(Operation::ChangeRole, standing, None);
         let done = acting.participants().promote(room.id, target.id).await;
         assert_eq!(done.is_ok(), may, "{standing:?}: {done:?}");
         if may {
@@ -194,7 +194,7 @@ async fn who_may_change_roles(db: TestDb) {
     }
 }
 
-fn attempt(target: Option<store::entity::UserId>, attempted: &str, standing: Standing) -> AuditEvent {
+fn attempt(target: Option<conferencing_store::entity::UserId>, attempted: &str, standing: Standing) -> AuditEvent {
     Observation::UnauthorizedAccessAttempt {
         target,
         attempted: attempted.to_owned(),
@@ -305,7 +305,7 @@ async fn a_ban_and_a_change_of_role_are_one_statement_each(db: TestDb) {
     let (owner, guest) = (db.user("owner").await, db.user("guest").await);
     let room = db.room(&owner, 5).await;
     db.seat(&room, &guest).await;
-    let statements = async |store: &store::Store, wire: Option<&Wire>| {
+    let statements = async |store: &conferencing_store::Store, wire: Option<&Wire>| {
         let platform = store.acting(&Actor::system("test"));
         let participants = platform.participants();
         let count = |what: &str| {
@@ -331,7 +331,7 @@ async fn a_ban_and_a_change_of_role_are_one_statement_each(db: TestDb) {
         Backend::Sqlite => statements(&db.store, None).await,
         Backend::Postgres => {
             let wire = Wire::before(&db.url).await;
-            let store = store::Store::connect(&wire.url).await.unwrap();
+            let store = conferencing_store::Store::connect(&wire.url).await.unwrap();
             statements(&store, Some(&wire)).await;
         }
     }

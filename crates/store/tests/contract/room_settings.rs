@@ -1,10 +1,10 @@
 //! What a room is: settings, calling it off, its owner, deleting and restoring it; its door, lists and sums.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use store::clock::Clock;
-use store::entity::ParticipantRole::Participant;
-use store::entity::{RoomStatus, room};
-use store::{
+use conferencing_store::clock::Clock;
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::entity::{RoomStatus, room};
+use conferencing_store::{
     Actor, AuditFilter, Change, Error, Invalid, NewRoom, Order, PageRequest, Rejected, RoomChanges, RoomFilter, Rule,
     Schedule,
 };
@@ -28,7 +28,7 @@ fn page(size: u16) -> PageRequest {
     PageRequest::first(size, Order::OldestFirst).unwrap()
 }
 
-async fn last_event(db: &TestDb, room: &room::Model) -> store::AuditEvent {
+async fn last_event(db: &TestDb, room: &room::Model) -> conferencing_store::AuditEvent {
     let newest = PageRequest::first(1, Order::NewestFirst).unwrap();
     let trail = db
         .store
@@ -280,7 +280,7 @@ async fn the_door_shows_owner_and_people_in_two_statements(db: TestDb) {
         let typed = format!(" {}-{} ", room.room_code[..4].to_lowercase(), &room.room_code[4..]);
         let found = if db.backend == Backend::Postgres {
             let wire = Wire::before(&db.url).await;
-            let store = store::Store::connect(&wire.url).await.unwrap();
+            let store = conferencing_store::Store::connect(&wire.url).await.unwrap();
             wire.executions();
             let found = store.rooms().find_by_code(&typed).await.unwrap().unwrap();
             assert_eq!(wire.executions().len(), 2);
@@ -300,7 +300,7 @@ async fn the_door_shows_owner_and_people_in_two_statements(db: TestDb) {
 
 async fn lists_and_counts_agree(db: TestDb) {
     let (owner, other) = (db.user("owner").await, db.user("other").await);
-    let now = store::clock::SystemClock.now();
+    let now = conferencing_store::clock::SystemClock.now();
     for number in 0..7_i64 {
         let new = NewRoom {
             is_public: number % 2 == 0,
@@ -380,7 +380,7 @@ async fn sums_are_made_by_the_database(db: TestDb) {
     assert_eq!(sums.total_participation, TimeDelta::seconds(12));
     let sums = store.statistics().of_user(owner.id).await.unwrap();
     assert_eq!((sums.stays, sums.rooms_owned), (0, 1));
-    let nowhere = store::entity::RoomId::from_uuid(owner.id.as_uuid());
+    let nowhere = conferencing_store::entity::RoomId::from_uuid(owner.id.as_uuid());
     assert!(matches!(
         store.statistics().of_room(nowhere).await,
         Err(Error::NotFound(_))

@@ -1,10 +1,10 @@
 //! Rooms: how they are made and by whom, and who sees deleted ones.
 
 use chrono::{DateTime, Utc};
-use store::authority::{Operation, Standing};
-use store::entity::{RoomId, RoomStatus, UserId, room};
-use store::rooms::MAX_CAPACITY;
-use store::{Actor, Error, NewRoom, Rejected, Subject};
+use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::entity::{RoomId, RoomStatus, UserId, room};
+use conferencing_store::rooms::MAX_CAPACITY;
+use conferencing_store::{Actor, Error, NewRoom, Rejected, Subject};
 use uuid::Uuid;
 
 use crate::harness::TestDb;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use migration::{Migrator, MigratorTrait};
+use conferencing_migration::{Migrator, MigratorTrait};
+use conferencing_store::connect::{self, ConnectSettings};
+use conferencing_store::constraint::{CONSTRAINTS, Meaning};
 use sea_orm::DbBackend;
-use store::connect::{self, ConnectSettings};
-use store::constraint::{CONSTRAINTS, Meaning};
 
 use crate::catalog::{self, Named};
 use crate::declared::{self, Facts};

@@ -2,8 +2,8 @@
 
 use std::fmt::{Debug, Display};
 
-use store::entity::Secret;
-use store::{Actor, Conflict, Error, NewUser, Store};
+use conferencing_store::entity::Secret;
+use conferencing_store::{Actor, Conflict, Error, NewUser, Store};
 
 use crate::harness::{Backend, Raw, TestDb};
 

@@ -1,10 +1,10 @@
 //! Providers' tokens: encrypted at rest, opened in their place only, moved to new keys.
 
+use conferencing_store::entity::AuthProviderType::Google;
+use conferencing_store::entity::{AuthProviderId, Secret, UserId};
+use conferencing_store::tokens::Unreadable;
+use conferencing_store::{Actor, Error, KeyRing, ProviderTokens, Rejected, Store, StoreSettings, Subject, TokenKey};
 use sea_orm::DbBackend;
-use store::entity::AuthProviderType::Google;
-use store::entity::{AuthProviderId, Secret, UserId};
-use store::tokens::Unreadable;
-use store::{Actor, Error, KeyRing, ProviderTokens, Rejected, Store, StoreSettings, Subject, TokenKey};
 
 use crate::harness::{Raw, TestDb};
 use crate::identity::{account, actions, appended};
@@ -52,7 +52,7 @@ async fn linked(db: &TestDb, name: &str) -> (UserId, AuthProviderId) {
     (user.id, link.id)
 }
 
-fn platform(store: &Store) -> store::Acting {
+fn platform(store: &Store) -> conferencing_store::Acting {
     store.acting(&Actor::system("test"))
 }
 

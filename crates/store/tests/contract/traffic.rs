@@ -1,7 +1,9 @@
 //! How many statements an operation costs, as the PostgreSQL server sees them.
 
-use store::entity::ParticipantRole::Participant;
-use store::{Actor, AuditFilter, Error, MediaKind, NewRoom, NewUser, Observation, Order, PageRequest, Store};
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::{
+    Actor, AuditFilter, Error, MediaKind, NewRoom, NewUser, Observation, Order, PageRequest, Store,
+};
 
 use crate::harness::{Backend, TestDb, password_hash};
 use crate::wire::Wire;

@@ -6,10 +6,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use conferencing_store::entity::{AuditAction, AuditLogId, RoomId, UserId};
+use conferencing_store::{
+    AuditEntry, AuditEvent, AuditFilter, Cursor, Observation, Order, PageRequest, Store, StoreSettings,
+};
 use sea_orm::{ActiveEnum, Iterable};
 use serde_json::Value as Json;
-use store::entity::{AuditAction, AuditLogId, RoomId, UserId};
-use store::{AuditEntry, AuditEvent, AuditFilter, Cursor, Observation, Order, PageRequest, Store, StoreSettings};
 use uuid::Uuid;
 
 use crate::harness::{Raw, TestDb};

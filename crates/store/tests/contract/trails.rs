@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use conferencing_store::entity::{AuditAction, AuditLogId, RoomId, UserId};
+use conferencing_store::{
+    Actor, AuditEntry, AuditFilter, Error, Invalid, Observation, Order, PageRequest, Rule, Store,
+};
 use futures_util::TryStreamExt;
 use sea_orm::{ConnectionTrait, Statement};
-use store::entity::{AuditAction, AuditLogId, RoomId, UserId};
-use store::{Actor, AuditEntry, AuditFilter, Error, Invalid, Observation, Order, PageRequest, Rule, Store};
 use uuid::Uuid;
 
 use crate::harness::{Raw, TestDb};

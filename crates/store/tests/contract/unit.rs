@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use chrono::TimeDelta;
-use store::clock::Clock;
-use store::entity::ParticipantRole::Participant;
-use store::entity::RoomStatus;
-use store::{Actor, AuditFilter, Conflict, Error, NewRoom, Observation, Rejected, Unit};
+use conferencing_store::clock::Clock;
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::entity::RoomStatus;
+use conferencing_store::{Actor, AuditFilter, Conflict, Error, NewRoom, Observation, Rejected, Unit};
 
 use crate::checks::assert_sabotaged;
 use crate::harness::{Raw, TestDb};
@@ -200,7 +200,7 @@ async fn a_unit_reads_its_own_changes(db: TestDb) {
     let seat = unit.participants().join(room.id, ada.id, Participant).await.unwrap();
     assert_eq!(unit.users().require(ada.id).await.unwrap(), ada);
     assert_eq!(unit.rooms().require(room.id).await.unwrap().status, RoomStatus::Live);
-    let page = store::PageRequest::first(10, store::Order::OldestFirst).unwrap();
+    let page = conferencing_store::PageRequest::first(10, conferencing_store::Order::OldestFirst).unwrap();
     let present = unit.participants().list_present(room.id, &page).await.unwrap();
     assert_eq!(present.items[0].participant, seat);
     assert_eq!(

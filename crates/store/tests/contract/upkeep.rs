@@ -1,8 +1,8 @@
 //! Whether the database is well, and emptying one that is for tests.
 
-use migration::clean_test_database;
-use store::connect::{self, ConnectSettings};
-use store::{Error, REQUIRED_MIGRATION};
+use conferencing_migration::clean_test_database;
+use conferencing_store::connect::{self, ConnectSettings};
+use conferencing_store::{Error, REQUIRED_MIGRATION};
 
 use crate::harness::{Backend, TestDb};
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use store::clock::Clock;
-use store::entity::{AuthProviderType, UserId, user};
-use store::{Actor, Conflict, Error, NewUser, Subject};
+use conferencing_store::clock::Clock;
+use conferencing_store::entity::{AuthProviderType, UserId, user};
+use conferencing_store::{Actor, Conflict, Error, NewUser, Subject};
 use uuid::Uuid;
 
 use crate::harness::{TestDb, password_hash, race};

@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use futures_util::{FutureExt, TryStreamExt};
-use sea_orm::{ConnectionTrait, TransactionTrait};
-use store::audit::writer::MAX_BATCH;
-use store::clock::{Clock, Ids, RandomIds, SystemClock};
-use store::entity::{AuditAction, AuditLogId, RoomId, UserId};
-use store::{
+use conferencing_store::audit::writer::MAX_BATCH;
+use conferencing_store::clock::{Clock, Ids, RandomIds, SystemClock};
+use conferencing_store::entity::{AuditAction, AuditLogId, RoomId, UserId};
+use conferencing_store::{
     Actor, AuditEntry, AuditFilter, AuditWriter, Error, Invalid, MediaKind, Observation, Order, Rule, Store, Subject,
     WriterSettings, WriterStats,
 };
+use futures_util::future::join_all;
+use futures_util::{FutureExt, TryStreamExt};
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use uuid::Uuid;
 
 use crate::harness::{Backend, TestDb};
@@ -55,7 +55,7 @@ async fn all(store: &Store, actions: &[AuditAction]) -> Vec<AuditEntry> {
 /// The numbers of the producers that were closed.
 async fn producers(store: &Store) -> Vec<usize> {
     let number = |entry: AuditEntry| match entry.event {
-        store::AuditEvent::Observation(Observation::ProducerClosed { producer_id }) => {
+        conferencing_store::AuditEvent::Observation(Observation::ProducerClosed { producer_id }) => {
             producer_id.trim_start_matches("producer-").parse::<usize>().unwrap()
         }
         other => panic!("{other:?}"),
@@ -69,7 +69,7 @@ async fn producers(store: &Store) -> Vec<usize> {
 /// Keeps every append waiting until it is dropped.
 enum Held {
     Postgres(sea_orm::DatabaseTransaction),
-    Sqlite(store::Unit),
+    Sqlite(conferencing_store::Unit),
 }
 
 async fn hold(db: &TestDb) -> Held {
@@ -480,7 +480,7 @@ async fn details_have_a_size(db: TestDb) {
         description: "x".repeat(length),
     };
     // {"description":"…"}
-    let largest = store::audit::MAX_DETAILS - 18;
+    let largest = conferencing_store::audit::MAX_DETAILS - 18;
     let platform = db.platform();
     platform.audit().append(None, observation(largest)).await.unwrap();
     writer
@@ -500,8 +500,8 @@ async fn details_have_a_size(db: TestDb) {
         let expected = Invalid {
             field: "details",
             rule: Rule::MaxBytes {
-                max: store::audit::MAX_DETAILS,
-                actual: store::audit::MAX_DETAILS + 1,
+                max: conferencing_store::audit::MAX_DETAILS,
+                actual: conferencing_store::audit::MAX_DETAILS + 1,
             },
         };
         assert!(

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use conferencing_store::entity::{AuditAction, AuditLogId, audit_log};
+use conferencing_store::{Error, Result};
 use sea_orm::{ColumnTrait, Database, DatabaseConnection, EntityTrait, QueryFilter};
-use store::entity::{AuditAction, AuditLogId, audit_log};
-use store::{Error, Result};
 
 /// The outcome of every append that has ended.
 #[derive(Debug, Default)]

@@ -20,10 +20,10 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use conferencing_migration::{Migrator, MigratorTrait};
+use conferencing_store::entity::{AuditLogId, RoomId, Secret};
+use conferencing_store::{Actor, ConnectSettings, NewRoom, NewUser, Observation, Result, Store, WriterSettings};
 use libtest_mimic::{Arguments, Trial};
-use migration::{Migrator, MigratorTrait};
-use store::entity::{AuditLogId, RoomId, Secret};
-use store::{Actor, ConnectSettings, NewRoom, NewUser, Observation, Result, Store, WriterSettings};
 
 const ROUNDS: usize = 10;
 const TASKS: usize = 32;
@@ -127,9 +127,11 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// Migrates the database at `url` and makes a room in it.
 async fn prepare(url: &str) -> RoomId {
-    let db = store::connect::open(url, &ConnectSettings::default()).await.unwrap();
+    let db = conferencing_store::connect::open(url, &ConnectSettings::default())
+        .await
+        .unwrap();
     Migrator::up(&db, None).await.unwrap();
-    let store = Store::from_connection(db, store::StoreSettings::default())
+    let store = Store::from_connection(db, conferencing_store::StoreSettings::default())
         .await
         .unwrap();
     let platform = store.acting(&Actor::system("test"));

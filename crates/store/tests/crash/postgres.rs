@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use store::{ConnectSettings, RetryPolicy, Store, StoreSettings};
+use conferencing_store::{ConnectSettings, RetryPolicy, Store, StoreSettings};
 use tokio::sync::watch;
 
 use crate::ledger::{Ledger, raw};

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, ExitCode, Stdio};
 
+use conferencing_store::entity::RoomId;
+use conferencing_store::{Store, StoreSettings};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
-use store::entity::RoomId;
-use store::{Store, StoreSettings};
 
 use crate::ledger::{Ledger, raw};
 use crate::{Append, CASES, Case, EVENTS_A_ROUND, ROUNDS, TASKS, prepare};

@@ -13,15 +13,15 @@ use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
-use futures_util::TryStreamExt;
-use libtest_mimic::{Arguments, Trial};
-use migration::{Migrator, MigratorTrait};
-use peak_alloc::PeakAlloc;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, TransactionTrait};
-use store::entity::{RoomId, Secret, UserId};
-use store::{
+use conferencing_migration::{Migrator, MigratorTrait};
+use conferencing_store::entity::{RoomId, Secret, UserId};
+use conferencing_store::{
     Actor, AuditFilter, ConnectSettings, Error, NewRoom, NewUser, Observation, Store, StoreSettings, WriterSettings,
 };
+use futures_util::TryStreamExt;
+use libtest_mimic::{Arguments, Trial};
+use peak_alloc::PeakAlloc;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, TransactionTrait};
 use tempfile::TempDir;
 
 #[global_allocator]
@@ -66,7 +66,9 @@ impl Stage {
                 (url, None, Some(folder))
             }
         };
-        let db = store::connect::open(&url, &ConnectSettings::default()).await.unwrap();
+        let db = conferencing_store::connect::open(&url, &ConnectSettings::default())
+            .await
+            .unwrap();
         Migrator::up(&db, None).await.unwrap();
         let store = Store::connect_with(&url, StoreSettings::default()).await.unwrap();
         let platform = store.acting(&Actor::system("test"));

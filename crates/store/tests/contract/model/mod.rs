@@ -6,10 +6,10 @@ mod operations;
 mod world;
 
 use chrono::TimeDelta;
+use conferencing_store::clock::ManualClock;
+use conferencing_store::{Actor, AuditEvent, AuditFilter, Change, Order, PageRequest, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use store::clock::ManualClock;
-use store::{Actor, AuditEvent, AuditFilter, Change, Order, PageRequest, Store};
 
 use crate::harness::{Raw, TestDb};
 use operations::Step;
@@ -61,7 +61,7 @@ async fn the_store_answers_and_holds_what_the_model_does(db: TestDb) {
 }
 
 fn now(clock: &ManualClock) -> chrono::DateTime<chrono::Utc> {
-    store::clock::Clock::now(clock)
+    conferencing_store::clock::Clock::now(clock)
 }
 
 async fn concurrent_operations_keep_every_invariant(db: TestDb) {
@@ -142,7 +142,7 @@ pub async fn check_invariants(raw: &Raw, store: &Store) {
 }
 
 /// How many stays the trail of a room says were ended.
-async fn ways_out_that_were_told(store: &Store, room: store::entity::RoomId) -> i64 {
+async fn ways_out_that_were_told(store: &Store, room: conferencing_store::entity::RoomId) -> i64 {
     let mut told = 0;
     let mut request = PageRequest::first(500, Order::OldestFirst).unwrap();
     loop {

@@ -1,10 +1,10 @@
 //! One random operation, how the store is asked for it, and its answer in one word.
 
 use chrono::TimeDelta;
+use conferencing_store::entity::ParticipantRole;
+use conferencing_store::{Error, Order, PageRequest, RecordingMeasures, Rejected, RoomChanges, Store};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use store::entity::ParticipantRole;
-use store::{Error, Order, PageRequest, RecordingMeasures, Rejected, RoomChanges, Store};
 
 use super::actor;
 use super::world::World;

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use store::authority::{Operation, Standing, may};
-use store::clock::{Clock, SystemClock};
-use store::entity::ParticipantRole::{self, CoHost, Host, Participant};
-use store::entity::RoomStatus::{self, Cancelled, Created, Ended, Live};
-use store::entity::{RoomId, UserId};
-use store::{AuditFilter, Order, PageRequest, Store};
+use conferencing_store::authority::{Operation, Standing, may};
+use conferencing_store::clock::{Clock, SystemClock};
+use conferencing_store::entity::ParticipantRole::{self, CoHost, Host, Participant};
+use conferencing_store::entity::RoomStatus::{self, Cancelled, Created, Ended, Live};
+use conferencing_store::entity::{RoomId, UserId};
+use conferencing_store::{AuditFilter, Order, PageRequest, Store};
 
 use super::operations::{Step, What};
 use crate::harness::TestDb;
