@@ -11,7 +11,7 @@ GRANT USAGE ON SCHEMA public TO meet_app, meet_auditor;
 GRANT SELECT, INSERT, UPDATE ON users, rooms, room_participants, recordings TO meet_app;
 -- Unlinking an account and erasing a user delete here.
 GRANT SELECT, INSERT, UPDATE, DELETE ON auth_providers TO meet_app;
--- The trail is appended to and read.
+-- The audit log is appended to and read.
 GRANT SELECT, INSERT ON audit_logs TO meet_app;
 -- The store looks whether its migrations are there.
 GRANT SELECT ON seaql_migrations TO meet_app;

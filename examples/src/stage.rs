@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use conferencing_store::authority::Standing;
+use conferencing_store::authority::ActorRole;
 use conferencing_store::clock::{Clock, Ids, ManualClock, RandomIds, SystemClock};
 use conferencing_store::entity::{RoomId, Secret, UserId, user};
 use conferencing_store::{
@@ -127,14 +127,14 @@ impl Stage {
         }
     }
 
-    /// What the trail says about a room, as a table.
+    /// What the audit log says about a room, as a table.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn trail(&self, room: RoomId) -> Result<String, Error> {
+    pub async fn audit_log(&self, room: RoomId) -> Result<String, Error> {
         let page = PageRequest::first(200, Order::OldestFirst)?;
-        let trail = self.store.audit().list(&AuditFilter::of_room(room), &page).await?;
-        let rows = trail.items.iter().map(|entry| {
+        let audit_log = self.store.audit().list(&AuditFilter::of_room(room), &page).await?;
+        let rows = audit_log.items.iter().map(|entry| {
             let by = entry.actor.map(|id| self.name(id)).or_else(|| entry.system.clone());
             vec![
                 clock_time(entry.at),
@@ -154,14 +154,14 @@ impl Stage {
             AuditEvent::Observation(Observation::UnauthorizedAccessAttempt {
                 target,
                 attempted,
-                standing,
+                actor_role,
             }) => {
                 let target = target.map(|id| format!(" of {}", self.name(id)));
-                let standing = standing.map(|standing: Standing| format!(", as {standing}"));
+                let actor_role = actor_role.map(|actor_role: ActorRole| format!(", as {actor_role}"));
                 return format!(
                     "{attempted}{}{}",
                     target.unwrap_or_default(),
-                    standing.unwrap_or_default()
+                    actor_role.unwrap_or_default()
                 );
             }
             _ => return String::new(),
@@ -221,8 +221,11 @@ impl Stage {
             }
             Change::RoomEnded {
                 duration_seconds,
-                closed_stays,
-            } => format!("after {}, {closed_stays} were still in", length(*duration_seconds)),
+                ended_participations,
+            } => format!(
+                "after {}, {ended_participations} were still in",
+                length(*duration_seconds)
+            ),
             _ => String::new(),
         }
     }

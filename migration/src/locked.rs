@@ -150,6 +150,11 @@ impl Change {
 
 /// Waits for the advisory lock; it is held until the transaction ends, on the server too if this process dies.
 async fn lock(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    if has_one_connection(pool) {
+        let reason =
+            "the migrations need a pool of two connections or more: one of them holds the lock while another works";
+        return Err(DbErr::Migration(reason.to_owned()));
+    }
     let guard = pool.begin().await?;
     keep_idle(&guard).await?;
     let deadline = Instant::now() + LOCK_PATIENCE;
@@ -163,6 +168,17 @@ async fn lock(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
         tokio::time::sleep(LOCK_POLL).await;
     }
     Ok(guard)
+}
+
+/// With one connection the work would wait for the lock's, until the pool gives up.
+#[cfg(feature = "postgres")]
+fn has_one_connection(pool: &DatabaseConnection) -> bool {
+    pool.get_postgres_connection_pool().options().get_max_connections() < 2
+}
+
+#[cfg(not(feature = "postgres"))]
+fn has_one_connection(_: &DatabaseConnection) -> bool {
+    false
 }
 
 /// The lock's connection idles while the other works: a server that ends such transactions would let a second process in.

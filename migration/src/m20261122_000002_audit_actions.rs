@@ -44,7 +44,7 @@ impl MigrationTrait for Migration {
         values::add_audit_actions(manager.get_connection(), &ADDED).await
     }
 
-    /// Fails, and changes nothing, when a row of the trail has one of these actions: the trail is never cut.
+    /// Fails, and changes nothing, when a row of the audit log has one of these actions: the audit log is never cut.
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         values::remove_audit_actions(manager.get_connection(), &ADDED).await
     }

@@ -1,4 +1,4 @@
-//! Actions for what is done with the trail itself: exported, and months of it retired.
+//! Actions for what is done with the audit log itself: exported, and months of it archived.
 
 use sea_orm_migration::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::values;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-const ADDED: [&str; 2] = ["AUDIT_EXPORTED", "AUDIT_RETIRED"];
+const ADDED: [&str; 2] = ["AUDIT_EXPORTED", "AUDIT_ARCHIVED"];
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
@@ -20,7 +20,7 @@ impl MigrationTrait for Migration {
         values::add_audit_actions(manager.get_connection(), &ADDED).await
     }
 
-    /// Fails, and changes nothing, when a row of the trail has one of these actions: the trail is never cut.
+    /// Fails, and changes nothing, when a row of the audit log has one of these actions: the audit log is never cut.
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         values::remove_audit_actions(manager.get_connection(), &ADDED).await
     }

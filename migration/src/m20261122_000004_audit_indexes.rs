@@ -1,5 +1,5 @@
-//! Indexes that serve trails of some actions of a room or an actor, and trails of an address. On PostgreSQL they are made
-//! CONCURRENTLY: the trail is written and read meanwhile.
+//! Indexes that serve audit log of some actions of a room or an actor, and audit log of an address. On PostgreSQL they are made
+//! CONCURRENTLY: the audit log is written and read meanwhile.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseExecutor, DbBackend, Statement};

@@ -1,4 +1,4 @@
-//! The trail in partitions, one for each month: PostgreSQL only. The table that is there becomes the first of them while it is
+//! The audit log in partitions, one for each month: PostgreSQL only. The table that is there becomes the first of them while it is
 //! written and read; none of its rows is read or copied under a lock that holds others up.
 
 use std::time::Duration;

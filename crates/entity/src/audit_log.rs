@@ -73,7 +73,7 @@ pub enum AuditAction {
     RecordingExpiryChanged,
     // Added by m20261122_000003.
     AuditExported,
-    AuditRetired,
+    AuditArchived,
 }
 
 /// The action of a stored row: one that this build knows, or the text of one that a later build added.
@@ -159,7 +159,7 @@ pub struct Model {
     pub id: AuditLogId,
     /// What happened.
     pub action: RecordedAction,
-    /// Who did it; none for the platform itself.
+    /// Who did it; none for the system itself.
     pub user_id: Option<UserId>,
     /// In which room.
     pub room_id: Option<RoomId>,

@@ -1,4 +1,4 @@
-//! `auth_providers`: the ways in which a user can sign in.
+//! `auth_providers`: the sign-in methods which a user can sign in.
 
 use sea_orm::entity::prelude::*;
 
@@ -30,7 +30,7 @@ pub enum AuthProviderType {
     Saml,
 }
 
-/// One way in: the local account, or one external account.
+/// One sign-in method: the local account, or one external account.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
 #[sea_orm(table_name = "auth_providers")]

@@ -1,7 +1,7 @@
 //! A key type for each table. All are UUIDs; none converts into another.
 //!
 //! ```compile_fail,E0308
-//! use entity::{RoomId, UserId};
+//! use conferencing_entity::{RoomId, UserId};
 //! fn owner(_: UserId) {}
 //! owner(RoomId::from_uuid(uuid::Uuid::nil()));
 //! ```
@@ -94,7 +94,7 @@ id_types! {
     AuthProviderId,
     /// Key of a row of `rooms`.
     RoomId,
-    /// Key of a row of `room_participants`: one stay of one user in one room.
+    /// Key of a row of `room_participants`: one participation of one user in one room.
     ParticipantId,
     /// Key of a row of `recordings`.
     RecordingId,

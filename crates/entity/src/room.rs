@@ -78,7 +78,7 @@ pub struct Model {
     /// The owner.
     #[sea_orm(belongs_to, from = "owner_id", to = "id", on_delete = "Restrict")]
     pub owner: BelongsTo<super::user::Entity>,
-    /// All stays, past and present.
+    /// All participations, past and present.
     #[sea_orm(has_many)]
     pub participants: HasMany<super::room_participant::Entity>,
     /// What was recorded.

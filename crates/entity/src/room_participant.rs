@@ -35,7 +35,7 @@ pub enum ParticipantRole {
     Participant,
 }
 
-/// One stay of one user in one room. A rejoin is a new row; a ban stands on the stay that it closed.
+/// One participation of one user in one room. A rejoin is a new row; a ban stands on the participation that it closed.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
 #[sea_orm(table_name = "room_participants")]
@@ -53,11 +53,11 @@ pub struct Model {
     pub joined_at: DateTimeUtc,
     /// Until when; none while present.
     pub left_at: Option<DateTimeUtc>,
-    /// The stay was ended by somebody else.
+    /// The participation was ended by somebody else.
     pub is_kicked: bool,
     /// When it was.
     pub kicked_at: Option<DateTimeUtc>,
-    /// By whom; none when the platform itself did it.
+    /// By whom; none when the system itself did it.
     pub kicked_by: Option<UserId>,
     /// What was said about it.
     #[sea_orm(column_type = "String(StringLen::N(500))", nullable)]
@@ -66,7 +66,7 @@ pub struct Model {
     pub is_banned: bool,
     /// When the ban was put.
     pub banned_at: Option<DateTimeUtc>,
-    /// By whom; none when the platform itself did it.
+    /// By whom; none when the system itself did it.
     pub banned_by: Option<UserId>,
     /// What was said about it.
     #[sea_orm(column_type = "String(StringLen::N(500))", nullable)]
@@ -87,7 +87,7 @@ pub struct Model {
     /// The room.
     #[sea_orm(belongs_to, from = "room_id", to = "id", on_delete = "Cascade")]
     pub room: BelongsTo<super::room::Entity>,
-    /// Who ended the stay.
+    /// Who ended the participation.
     #[sea_orm(belongs_to, relation_enum = "Kicker", from = "kicked_by", to = "id")]
     pub kicker: BelongsTo<Option<super::user::Entity>>,
     /// Who put the ban.

@@ -4,7 +4,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::{Secret, UserId};
 
-/// A user. A deleted one keeps its row (`deleted_at`), because the audit trail points at it.
+/// A user. A deleted one keeps its row (`deleted_at`), because the audit log points at it.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
 #[sea_orm(table_name = "users")]
@@ -43,7 +43,7 @@ pub struct Model {
     /// Rooms this user owns.
     #[sea_orm(has_many)]
     pub rooms: HasMany<super::room::Entity>,
-    /// This user's stays in rooms.
+    /// This user's participations in rooms.
     #[sea_orm(has_many, relation_enum = "Participations", via_rel = "User")]
     pub participations: HasMany<super::room_participant::Entity>,
     /// Recordings this user owns.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use entity::UserId;
 
-use crate::authority::Standing;
+use crate::authority::ActorRole;
 
 /// The most characters of a user agent that are kept; the rest is cut off.
 pub const USER_AGENT_LENGTH: usize = 500;
@@ -31,7 +31,7 @@ impl Actor {
         Self::new(Who::User(id))
     }
 
-    /// The platform itself, which may do all; `name` tells which part, and stands in the audit row's metadata.
+    /// The system itself, which may do all; `name` tells which part, and stands in the audit row's metadata.
     pub fn system(name: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Who::System(name.into()))
     }
@@ -92,11 +92,11 @@ impl Actor {
     }
 
     /// What the actor is to `user`, before any room is looked at.
-    pub(crate) fn standing_towards(&self, user: UserId) -> Standing {
+    pub(crate) fn role_towards(&self, user: UserId) -> ActorRole {
         match self.who {
-            Who::System(_) => Standing::System,
-            Who::User(id) if id == user => Standing::Themself,
-            Who::User(_) | Who::Anonymous => Standing::Outsider,
+            Who::System(_) => ActorRole::System,
+            Who::User(id) if id == user => ActorRole::Themself,
+            Who::User(_) | Who::Anonymous => ActorRole::Outsider,
         }
     }
 

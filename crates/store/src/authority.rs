@@ -26,8 +26,8 @@ pub enum Operation {
     ManageAccount,
     EraseAccount,
     RecordLogin,
-    ExportTrail,
-    RetireTrail,
+    ExportAuditLog,
+    ArchiveAuditLog,
 }
 
 /// What the actor is to the room, or to the user concerned. An owner who is present counts as the owner.
@@ -35,8 +35,8 @@ pub enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Standing {
-    /// The platform itself.
+pub enum ActorRole {
+    /// The system itself.
     System,
     /// The very user that the operation is about.
     Themself,
@@ -73,16 +73,16 @@ impl std::fmt::Display for Operation {
             Self::ManageAccount => "changing an account",
             Self::EraseAccount => "erasing an account",
             Self::RecordLogin => "recording a login",
-            Self::ExportTrail => "exporting the audit trail",
-            Self::RetireTrail => "retiring part of the audit trail",
+            Self::ExportAuditLog => "exporting the audit log",
+            Self::ArchiveAuditLog => "archiving part of the audit log",
         })
     }
 }
 
-impl std::fmt::Display for Standing {
+impl std::fmt::Display for ActorRole {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::System => "the platform",
+            Self::System => "the system",
             Self::Themself => "the user concerned",
             Self::Owner => "the owner",
             Self::Host => "the host",
@@ -93,7 +93,7 @@ impl std::fmt::Display for Standing {
     }
 }
 
-impl From<ParticipantRole> for Standing {
+impl From<ParticipantRole> for ActorRole {
     fn from(role: ParticipantRole) -> Self {
         match role {
             ParticipantRole::Host => Self::Host,
@@ -103,7 +103,7 @@ impl From<ParticipantRole> for Standing {
     }
 }
 
-impl Standing {
+impl ActorRole {
     /// Its name in the SQL guards.
     pub(crate) fn code(self) -> &'static str {
         match self {
@@ -115,6 +115,12 @@ impl Standing {
             Self::Participant => "PARTICIPANT",
             Self::Outsider => "OUTSIDER",
         }
+    }
+
+    /// The role with this [`ActorRole::code`].
+    pub(crate) fn of_code(code: &str) -> Self {
+        let known = Self::IN_A_ROOM.into_iter().find(|actor_role| actor_role.code() == code);
+        known.unwrap_or(Self::Outsider)
     }
 
     /// Those an actor can have towards a room.
@@ -142,24 +148,24 @@ impl Standing {
 /// | kick or ban a PARTICIPANT, ban somebody absent | yes | | yes | yes | yes | |
 /// | kick or ban a CO_HOST | yes | | yes | yes | | |
 /// | change a recording | yes | | yes | | | |
-/// | process a recording, record a login, export or retire the audit trail | yes | | | | | |
-pub fn may(operation: Operation, standing: Standing, target: Option<ParticipantRole>) -> bool {
+/// | process a recording, record a login, export or archive the audit log | yes | | | | | |
+pub fn may(operation: Operation, actor_role: ActorRole, target: Option<ParticipantRole>) -> bool {
+    use ActorRole::{CoHost, Host, Owner, System, Themself};
     use Operation as Op;
-    use Standing::{CoHost, Host, Owner, System, Themself};
     match operation {
         Op::CreateRoom | Op::Join | Op::Leave | Op::ManageAccount | Op::EraseAccount => {
-            matches!(standing, System | Themself)
+            matches!(actor_role, System | Themself)
         }
-        Op::ManageRoom | Op::TransferRoom | Op::StartRoom | Op::ManageRecording => matches!(standing, System | Owner),
+        Op::ManageRoom | Op::TransferRoom | Op::StartRoom | Op::ManageRecording => matches!(actor_role, System | Owner),
         Op::EndRoom | Op::HandOver | Op::ChangeRole | Op::Record | Op::Unban => {
-            matches!(standing, System | Owner | Host)
+            matches!(actor_role, System | Owner | Host)
         }
         Op::Kick | Op::Ban => match target {
-            Some(ParticipantRole::Participant) => matches!(standing, System | Owner | Host | CoHost),
-            None => operation == Op::Ban && matches!(standing, System | Owner | Host | CoHost),
-            Some(ParticipantRole::CoHost) => matches!(standing, System | Owner | Host),
+            Some(ParticipantRole::Participant) => matches!(actor_role, System | Owner | Host | CoHost),
+            None => operation == Op::Ban && matches!(actor_role, System | Owner | Host | CoHost),
+            Some(ParticipantRole::CoHost) => matches!(actor_role, System | Owner | Host),
             Some(ParticipantRole::Host) => false,
         },
-        Op::ProcessRecording | Op::RecordLogin | Op::ExportTrail | Op::RetireTrail => standing == System,
+        Op::ProcessRecording | Op::RecordLogin | Op::ExportAuditLog | Op::ArchiveAuditLog => actor_role == System,
     }
 }

@@ -8,7 +8,7 @@ use rand::RngExt;
 use uuid::{ContextV7, Timestamp, Uuid};
 
 /// Where a store reads the time. It must not be far from the other processes' clocks: times of one room may come from
-/// several of them. A stay or a meeting never ends before it began, whatever the clocks say.
+/// several of them. A participation or a meeting never ends before it began, whatever the clocks say.
 pub trait Clock: Send + Sync + 'static {
     /// The present. The store cuts it to microseconds, which is what both databases keep.
     fn now(&self) -> DateTime<Utc>;

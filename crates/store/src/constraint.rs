@@ -90,13 +90,13 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
         },
     ),
     (
-        "uq_room_participants_stay",
+        "uq_room_participants_joined",
         Unique {
             sqlite: "room_participants.user_id, room_participants.room_id, room_participants.joined_at",
         },
     ),
     (
-        "uq_room_participants_standing",
+        "uq_room_participants_current",
         Unique {
             sqlite: "room_participants.room_id, room_participants.user_id",
         },
@@ -161,7 +161,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("tr_audit_logs_immutable", Trigger),
 ];
 
-/// The listed name of what PostgreSQL reports: each partition of the trail has the key under a name of its own, since names of
+/// The listed name of what PostgreSQL reports: each partition of the audit log has the key under a name of its own, since names of
 /// indexes are not per table. Foreign keys and triggers are called there as they are on the whole.
 pub fn listed_name(reported: &str) -> &str {
     match reported.strip_prefix("pk_audit_logs_") {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_partitions_are_the_trails() {
+    fn keys_of_partitions_are_the_audit_logs() {
         for (reported, listed) in [
             ("pk_audit_logs_before", "pk_audit_logs"),
             ("pk_audit_logs_2027_01", "pk_audit_logs"),

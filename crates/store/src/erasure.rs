@@ -1,18 +1,19 @@
 //! The right to be forgotten.
 
 use chrono::{DateTime, Utc};
-use entity::{AuditAction, RecordedAction, RecordingId, RecordingStatus, RoomId, RoomStatus, UserId};
-use entity::{audit_log, recording, user};
-use sea_orm::{ColumnTrait, DatabaseExecutor, DbErr, QueryFilter, QueryOrder, QueryResult};
-use serde::Deserialize;
+use entity::{AuditAction, RecordedAction, RecordingId, UserId};
+use entity::{audit_log, recording, room, user};
+use sea_orm::{ColumnTrait, ColumnType, DbErr, QueryFilter, QueryOrder, QueryResult, QuerySelect};
 use uuid::Uuid;
 
-use crate::audit::{AuditEntry, AuditEvent, Change};
+use crate::audit::AuditEntry;
 use crate::authority::Operation as Asked;
-use crate::backend::erasure::{self as sql, Doomed};
-use crate::backend::plan::Plan;
 use crate::error::{Error, Result, Subject};
-use crate::operation::{Moment, Operation};
+use crate::event::{AuditEvent, Change};
+use crate::input::ERASED_USERNAME;
+use crate::operation::{Answer, Columns, Event, Moment, Operation, Plan, column};
+use crate::read::FetchEntity;
+use crate::rules::{end_participation_set, end_room_set};
 use crate::scope::{self, Any};
 use crate::unit::Sink;
 use crate::users::Users;
@@ -26,14 +27,14 @@ pub struct ErasureReceipt {
     pub erased_at: DateTime<Utc>,
     /// It had been done before, and nothing was done now; the numbers are those of then.
     pub already_erased: bool,
-    /// Ways in that are gone, their tokens with them.
+    /// Sign-in methods that are gone, their tokens with them.
     pub providers_removed: i32,
     /// Rooms of theirs that were LIVE and ended.
     pub rooms_ended: i32,
     /// Rooms of theirs that were CREATED and are called off.
     pub rooms_cancelled: i32,
-    /// Stays that ended: their own, and everybody's in the rooms that ended.
-    pub closed_stays: i32,
+    /// Participations that ended: their own, and everybody's in the rooms that ended.
+    pub ended_participations: i32,
     /// Recordings of theirs that are deleted now.
     pub recordings_deleted: i32,
     /// The files of those recordings. The store keeps their names only: purging them is for the caller.
@@ -41,7 +42,7 @@ pub struct ErasureReceipt {
 }
 
 /// A file in the object store.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StoredFile {
     /// What it is a recording of.
     pub recording: RecordingId,
@@ -52,12 +53,12 @@ pub struct StoredFile {
 }
 
 impl<S: Sink> Users<'_, S> {
-    /// Erases a user, in one transaction. Their row stays, because the trail points at it, and says nothing any more: no
-    /// address, no password, called `deleted-<id>` and "Deleted user"; name and address are free for others. Their ways in are
-    /// gone with all tokens. Their live rooms end with all stays, those not begun are called off; they leave every other room.
+    /// Erases a user, in one transaction. Their row stays, because the audit log points at it, and says nothing any more: no
+    /// address, no password, called `deleted-<id>` and "Deleted user"; name and address are free for others. Their sign-in methods are
+    /// gone with all tokens. Their live rooms end with all participations, those not begun are called off; they leave every other room.
     /// Their recordings are deleted, running ones STOPPED first, as are others' that run in a room that ends.
     ///
-    /// The trail is never changed. It has ids and no names by design, but for what was typed at logins that failed. What people
+    /// The audit log is never changed. It has ids and no names by design, but for what was typed at logins that failed. What people
     /// wrote stays as well: titles of rooms, names of files, reasons of kicks and bans; and where their recordings lie, for the
     /// purge.
     ///
@@ -66,13 +67,13 @@ impl<S: Sink> Users<'_, S> {
     /// something else marked as deleted and left in the clear is erased like any other.
     ///
     /// Takes the user's lock, then those of the rooms and the recordings, each by ascending id; four statements in one
-    /// transaction. For oneself, or by the platform for anybody.
+    /// transaction. For oneself, or by the system for anybody.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there never was such a user; [`crate::Rejected::NotAllowed`].
     pub async fn erase(&self, user: UserId) -> Result<ErasureReceipt> {
         match self.source.perform(Erase(user)).await {
-            Ok(progress) => Ok(progress.receipt),
+            Ok(receipt) => Ok(receipt),
             Err(Error::NotFound(Subject::User(id))) if id == user => self.receipt_of(user).await,
             Err(error) => Err(error),
         }
@@ -80,49 +81,51 @@ impl<S: Sink> Users<'_, S> {
 
     /// The receipt of an erasure of before.
     async fn receipt_of(&self, user: UserId) -> Result<ErasureReceipt> {
-        let failed = |error: DbErr| self.source.failed(&error, "users.erase");
         let row = self.any_user(user).await?.ok_or(Error::NotFound(Subject::User(user)))?;
-        let deleted = RecordedAction::from(AuditAction::UserDeleted);
-        let told = scope::find_undeletable::<audit_log::Entity>()
-            .filter(audit_log::Column::TargetUserId.eq(user))
-            .filter(audit_log::Column::Action.eq(deleted))
-            .order_by_desc(audit_log::Column::Timestamp)
-            .one(&self.source.executor())
-            .await
-            .map_err(failed)?
-            .map(AuditEntry::from);
         let mut receipt = ErasureReceipt {
             already_erased: true,
             ..ErasureReceipt::of(user, row.deleted_at.unwrap_or(row.updated_at))
         };
-        let Some(told) = told else {
-            return Ok(receipt);
-        };
-        receipt.erased_at = told.at;
-        receipt.take_numbers(&told.event);
-        receipt.files = scope::find::<recording::Entity, Any>()
-            .filter(recording::Column::OwnerId.eq(user))
-            .filter(recording::Column::DeletedAt.eq(told.at))
-            .order_by_asc(recording::Column::Id)
-            .all(&self.source.executor())
-            .await
-            .map_err(failed)?
-            .into_iter()
-            .map(|row| StoredFile {
-                recording: row.id,
-                storage_bucket: row.storage_bucket,
-                storage_key: row.storage_key,
-            })
-            .collect();
+        if let Some(erasure) = self.find_erasure(user).await? {
+            receipt.erased_at = erasure.at;
+            receipt.take_numbers(&erasure.event);
+            receipt.files = self.files_deleted_at(user, erasure.at).await?;
+        }
         Ok(receipt)
+    }
+
+    async fn find_erasure(&self, user: UserId) -> Result<Option<AuditEntry>> {
+        let deleted = RecordedAction::from(AuditAction::UserDeleted);
+        let found = scope::find_undeletable::<audit_log::Entity>()
+            .filter(audit_log::Column::TargetUserId.eq(user))
+            .filter(audit_log::Column::Action.eq(deleted))
+            .order_by_desc(audit_log::Column::Timestamp)
+            .limit(1)
+            .fetch_one(self.source, "users.erase")
+            .await?;
+        Ok(found.map(AuditEntry::from))
+    }
+
+    async fn files_deleted_at(&self, user: UserId, at: DateTime<Utc>) -> Result<Vec<StoredFile>> {
+        let recordings = scope::find::<recording::Entity, Any>()
+            .filter(recording::Column::OwnerId.eq(user))
+            .filter(recording::Column::DeletedAt.eq(at))
+            .order_by_asc(recording::Column::Id)
+            .fetch_all(self.source, "users.erase")
+            .await?;
+        let file = |row: recording::Model| StoredFile {
+            recording: row.id,
+            storage_bucket: row.storage_bucket,
+            storage_key: row.storage_key,
+        };
+        Ok(recordings.into_iter().map(file).collect())
     }
 
     async fn any_user(&self, user: UserId) -> Result<Option<user::Model>> {
         scope::find::<user::Entity, Any>()
             .filter(user::Column::Id.eq(user))
-            .one(&self.source.executor())
+            .fetch_one(self.source, "users.erase")
             .await
-            .map_err(|error| self.source.failed(&error, "users.erase"))
     }
 }
 
@@ -135,7 +138,7 @@ impl ErasureReceipt {
             providers_removed: 0,
             rooms_ended: 0,
             rooms_cancelled: 0,
-            closed_stays: 0,
+            ended_participations: 0,
             recordings_deleted: 0,
             files: Vec::new(),
         }
@@ -147,14 +150,14 @@ impl ErasureReceipt {
             providers_removed,
             rooms_ended,
             rooms_cancelled,
-            closed_stays,
+            ended_participations,
             recordings_deleted,
         }) = event
         {
             self.providers_removed = *providers_removed;
             self.rooms_ended = *rooms_ended;
             self.rooms_cancelled = *rooms_cancelled;
-            self.closed_stays = *closed_stays;
+            self.ended_participations = *ended_participations;
             self.recordings_deleted = *recordings_deleted;
         }
     }
@@ -162,144 +165,300 @@ impl ErasureReceipt {
 
 struct Erase(UserId);
 
-/// How far it has come.
-struct Progress {
-    stage: Stage,
-    receipt: ErasureReceipt,
-    doomed: Doomed,
-}
+/// What erased users are called.
+const DISPLAY_NAME: &str = "Deleted user";
 
-enum Stage {
-    UserLocked,
-    RoomsLocked,
-    RecordingsLocked,
-    Done,
-}
+/// The rooms that end with the erasure, as what follows FROM.
+const ENDING: &str = "owned WHERE owned.status = 'LIVE'";
 
-#[derive(Deserialize)]
-struct LockedRoom {
-    id: Uuid,
-    owner: Uuid,
-    status: RoomStatus,
-}
-
-#[derive(Deserialize)]
-struct LockedRecording {
-    id: Uuid,
-    room: Uuid,
-    owner: Uuid,
-    status: RecordingStatus,
-    bucket: String,
-    key: String,
-}
+const RUNNING: &str = "status IN ('STARTED', 'IN_PROGRESS')";
 
 impl Operation for Erase {
     const NAME: &'static str = "users.erase";
-    type Output = Progress;
+    type Output = ErasureReceipt;
 
-    fn forbidden(&self, at: &Moment<'_>) -> Option<Error> {
-        at.only_oneself(Asked::EraseAccount, None, self.0)
-    }
-
-    fn in_transaction(&self) -> bool {
-        true
-    }
-
+    /// Four plans, because each kind of lock shows what the next kind must cover: the user's row, after which they can neither
+    /// come in anywhere nor get a room, a recording or a sign-in method any more; the rooms; the recordings; and the rest,
+    /// which finds under these locks what they cover and nothing else.
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        sql::anonymise(at, self.0)
+        let user = self.0;
+        // Not found may mean erased before; `Users::erase` looks.
+        Plan::without_answer(at, "erased")
+            .denied(at.only_oneself(Asked::EraseAccount, None, user))
+            .bind("user", user)
+            .bind("username", format!("{ERASED_USERNAME}{user}"))
+            .bind("display_name", DISPLAY_NAME)
+            .update::<user::Entity>(
+                "erased",
+                Columns::Of(&["id"]),
+                "username = :username, display_name = :display_name, email = NULL, password_hash = NULL, is_active = FALSE,
+                is_verified = FALSE, last_login_at = NULL, deleted_at = COALESCE(deleted_at, :now), updated_at = :now",
+                "id = :user AND (deleted_at IS NULL OR username <> :username)",
+            )
+            .found("erased", Error::NotFound(Subject::User(user)))
+            .then(lock_rooms(at, user))
+            .then(lock_recordings(at, user))
+            .then(finish(at, user))
     }
+}
 
-    fn read(&self, row: &QueryResult) -> Result<Progress, DbErr> {
-        Ok(Progress {
-            stage: Stage::UserLocked,
-            receipt: ErasureReceipt::of(self.0, row.try_get_by("erased_at")?),
-            doomed: Doomed::default(),
+/// Locks the rooms that they own and that are not over, and those that they are in.
+fn lock_rooms(at: &Moment<'_>, user: UserId) -> Plan {
+    let concerned = "SELECT id FROM rooms WHERE owner_id = :user AND status IN ('CREATED', 'LIVE')
+        UNION ALL SELECT room_id FROM room_participants WHERE user_id = :user AND left_at IS NULL";
+    lock_all(at, user, "rooms", concerned)
+}
+
+/// Locks the recordings that they own, and those that run in rooms that end.
+fn lock_recordings(at: &Moment<'_>, user: UserId) -> Plan {
+    let concerned = format!(
+        "SELECT id FROM recordings WHERE owner_id = :user AND deleted_at IS NULL
+        UNION ALL SELECT id FROM recordings WHERE {RUNNING}
+            AND room_id IN (SELECT id FROM rooms WHERE owner_id = :user AND status = 'LIVE')"
+    );
+    lock_all(at, user, "recordings", &concerned)
+}
+
+fn lock_all(at: &Moment<'_>, user: UserId, table: &str, concerned: &str) -> Plan {
+    let which = at.dialect.among("id", concerned);
+    Plan::without_answer(at, "counted")
+        .bind("user", user)
+        .lookup(
+            "locked",
+            &["id"],
+            format!(
+                "SELECT id FROM {table} WHERE {which} ORDER BY id{}",
+                at.dialect.for_change()
+            ),
+        )
+        .step("counted", &["rows"], "SELECT count(*) AS rows FROM locked")
+}
+
+/// Does it, with everything locked, and records it.
+fn finish(at: &Moment<'_>, user: UserId) -> Plan {
+    let plan = Plan::new(at, "receipt").bind("user", user).lookup(
+        "owned",
+        &["id", "status"],
+        "SELECT id, CAST(status AS text) AS status FROM rooms WHERE owner_id = :user AND status IN ('CREATED', 'LIVE')",
+    );
+    let plan = close_rooms(at, plan);
+    let plan = close_recordings(at, plan).lookup(
+        "removed",
+        &["id"],
+        "DELETE FROM auth_providers WHERE user_id = :user RETURNING id",
+    );
+    let files = at.dialect.json_rows(&[
+        ("recording", &at.dialect.readable_uuid("id")),
+        ("storage_bucket", "storage_bucket"),
+        ("storage_key", "storage_key"),
+    ]);
+    let count = |what: &str| format!("CAST((SELECT count(*) FROM {what}) AS integer)");
+    let plan = plan.step(
+        "receipt",
+        &[
+            "user_id",
+            "erased_at",
+            "providers_removed",
+            "rooms_ended",
+            "rooms_cancelled",
+            "ended_participations",
+            "recordings_deleted",
+            "files",
+        ],
+        format!(
+            "SELECT id AS user_id, updated_at AS erased_at, {removed} AS providers_removed, {ended} AS rooms_ended,
+                {cancelled} AS rooms_cancelled, {deleted} AS recordings_deleted,
+                CAST((SELECT COALESCE(sum(participations), 0) FROM present) + (SELECT count(*) FROM seated) AS integer) AS ended_participations,
+                (SELECT {files} FROM doomed WHERE owner_id = :user) AS files
+            FROM users WHERE id = :user",
+            removed = count("removed"),
+            ended = count(ENDING),
+            cancelled = count("owned WHERE status = 'CREATED'"),
+            deleted = count("doomed WHERE owner_id = :user"),
+        ),
+    );
+    record(at, plan, user)
+}
+
+/// Participations are counted before they are closed: an UPDATE would hand on every single one.
+fn close_rooms(at: &Moment<'_>, plan: Plan) -> Plan {
+    let dialect = at.dialect;
+    let left = end_participation_set(dialect);
+    let in_ended = dialect.among("room_id", &format!("SELECT id FROM {ENDING}"));
+    plan.lookup(
+        "present",
+        &["room_id", "participations"],
+        format!(
+            "SELECT room_id, CAST(count(*) AS integer) AS participations FROM room_participants
+            WHERE left_at IS NULL AND {in_ended} GROUP BY room_id"
+        ),
+    )
+    .lookup(
+        "seated",
+        &["room_id"],
+        format!("SELECT room_id FROM room_participants WHERE left_at IS NULL AND user_id = :user AND NOT ({in_ended})"),
+    )
+    .effect(
+        "all_left",
+        format!("UPDATE room_participants SET {left} WHERE left_at IS NULL AND {in_ended}"),
+    )
+    .effect(
+        "user_left",
+        format!(
+            "UPDATE room_participants SET {left} WHERE left_at IS NULL AND user_id = :user AND {}",
+            dialect.among("room_id", "SELECT room_id FROM seated")
+        ),
+    )
+    .effect(
+        "counted",
+        format!(
+            "UPDATE rooms SET active_participants = active_participants - 1, updated_at = :now WHERE {}",
+            dialect.among("id", "SELECT room_id FROM seated")
+        ),
+    )
+    .update_if_there::<room::Entity>(
+        "ended",
+        Columns::Of(&["id", "duration_seconds"]),
+        end_room_set(dialect),
+        dialect.among("id", &format!("SELECT id FROM {ENDING}")),
+    )
+    .effect(
+        "cancelled",
+        format!(
+            "UPDATE rooms SET status = 'CANCELLED', updated_at = :now WHERE {}",
+            dialect.among("id", "SELECT id FROM owned WHERE status = 'CREATED'")
+        ),
+    )
+}
+
+/// A running recording is STOPPED before it is deleted, so that no row says for ever that it runs.
+fn close_recordings(at: &Moment<'_>, plan: Plan) -> Plan {
+    let dialect = at.dialect;
+    let which = format!(
+        "SELECT id FROM recordings WHERE owner_id = :user AND deleted_at IS NULL
+        UNION SELECT id FROM recordings WHERE {RUNNING} AND room_id IN (SELECT id FROM {ENDING})"
+    );
+    plan.lookup(
+        "doomed",
+        &["id", "room_id", "owner_id", "status", "storage_bucket", "storage_key"],
+        format!(
+            "SELECT id, room_id, owner_id, CAST(status AS text) AS status, storage_bucket, storage_key FROM recordings
+            WHERE {} ORDER BY id",
+            dialect.among("id", &which)
+        ),
+    )
+    .effect(
+        "recordings_closed",
+        format!(
+            "UPDATE recordings SET updated_at = :now,
+                stopped_at = CASE WHEN {RUNNING} THEN {stopped_at} ELSE stopped_at END,
+                status = CASE WHEN {RUNNING} THEN 'STOPPED' ELSE status END,
+                deleted_at = CASE WHEN owner_id = :user THEN COALESCE(deleted_at, :now) ELSE deleted_at END
+            WHERE {which}",
+            which = dialect.among("id", "SELECT id FROM doomed"),
+            stopped_at = dialect.later(":now", "started_at"),
+        ),
+    )
+}
+
+/// Rooms and recordings have their own events, so that a room's audit log says how it ended; then the erasure's.
+fn record(at: &Moment<'_>, plan: Plan, user: UserId) -> Plan {
+    let recording = RecordingId::from_uuid(Uuid::nil());
+    let of_recording = |change: &Change, which: String| {
+        Event::of(change, format!("doomed WHERE {which}"))
+            .room("doomed.room_id")
+            .computed("recording", at.dialect.uuid_text("doomed.id"))
+            .for_each("doomed.id")
+    };
+    let stopped = |with_room| Change::RecordingStopped { recording, with_room };
+    let deleted = Change::RecordingDeleted {
+        recording,
+        expired: false,
+    };
+    let ended = Change::RoomEnded {
+        duration_seconds: 0,
+        ended_participations: 0,
+    };
+    let erased = Change::UserDeleted {
+        target: user,
+        providers_removed: 0,
+        rooms_ended: 0,
+        rooms_cancelled: 0,
+        ended_participations: 0,
+        recordings_deleted: 0,
+    };
+    let in_ended = format!("room_id IN (SELECT id FROM {ENDING})");
+    plan.event(at, &of_recording(&stopped(true), format!("{RUNNING} AND {in_ended}")))
+        .event(
+            at,
+            &of_recording(&stopped(false), format!("{RUNNING} AND NOT ({in_ended})")),
+        )
+        .event(at, &of_recording(&deleted, "owner_id = :user".to_owned()))
+        .event(
+            at,
+            &Event::of(&Change::RoomCancelled {}, "owned WHERE status = 'CREATED'")
+                .room("owned.id")
+                .for_each("owned.id"),
+        )
+        .event(
+            at,
+            &Event::of(&ended, "ended LEFT JOIN present ON present.room_id = ended.id")
+                .room("ended.id")
+                .computed("duration_seconds", "ended.duration_seconds")
+                .computed("ended_participations", "COALESCE(present.participations, 0)")
+                .for_each("ended.id"),
+        )
+        .event(
+            at,
+            &Event::of(&erased, "receipt")
+                .computed("providers_removed", "receipt.providers_removed")
+                .computed("rooms_ended", "receipt.rooms_ended")
+                .computed("rooms_cancelled", "receipt.rooms_cancelled")
+                .computed("ended_participations", "receipt.ended_participations")
+                .computed("recordings_deleted", "receipt.recordings_deleted"),
+        )
+}
+
+impl Answer for ErasureReceipt {
+    fn read(row: &QueryResult) -> std::result::Result<Self, DbErr> {
+        let files: String = row.try_get_by("files")?;
+        Ok(Self {
+            user: row.try_get_by("user_id")?,
+            erased_at: row.try_get_by("erased_at")?,
+            already_erased: false,
+            providers_removed: row.try_get_by("providers_removed")?,
+            rooms_ended: row.try_get_by("rooms_ended")?,
+            rooms_cancelled: row.try_get_by("rooms_cancelled")?,
+            ended_participations: row.try_get_by("ended_participations")?,
+            recordings_deleted: row.try_get_by("recordings_deleted")?,
+            files: serde_json::from_str(&files).map_err(|error| DbErr::Json(error.to_string()))?,
         })
     }
 
-    fn next(&self, progress: &Progress, _: usize, at: &Moment<'_>) -> Option<Plan> {
-        match progress.stage {
-            Stage::UserLocked => Some(sql::lock_rooms(at, self.0)),
-            Stage::RoomsLocked => {
-                let ended = sql::listed_rooms(at, &progress.doomed.ended);
-                Some(sql::lock_recordings(at, self.0, &ended))
-            }
-            Stage::RecordingsLocked => Some(sql::finish(at, self.0, &progress.doomed)),
-            Stage::Done => None,
-        }
-    }
-
-    fn read_then(&self, mut progress: Progress, row: &QueryResult) -> Result<Progress, DbErr> {
-        let user = self.0.as_uuid();
-        progress.stage = match progress.stage {
-            Stage::UserLocked => {
-                progress.doomed.take_rooms(user, found(row)?);
-                Stage::RoomsLocked
-            }
-            Stage::RoomsLocked => {
-                progress.take_recordings(user, found(row)?);
-                Stage::RecordingsLocked
-            }
-            Stage::RecordingsLocked | Stage::Done => {
-                let (receipt, doomed) = (&mut progress.receipt, &progress.doomed);
-                let count = |rows: usize| i32::try_from(rows).unwrap_or(i32::MAX);
-                receipt.providers_removed = row.try_get_by("providers")?;
-                receipt.closed_stays = row.try_get_by("stays")?;
-                receipt.rooms_ended = count(doomed.ended.len());
-                receipt.rooms_cancelled = count(doomed.cancelled.len());
-                receipt.recordings_deleted = count(doomed.deleted.len());
-                Stage::Done
-            }
-        };
-        Ok(progress)
-    }
-
-    /// Not found may mean erased before; [`Users::erase`] looks.
-    async fn refusal(&self, _: &DatabaseExecutor<'_>, _: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        Ok(Some(Error::NotFound(Subject::User(self.0))))
+    fn columns() -> Vec<(String, ColumnType)> {
+        let mut columns = vec![
+            column::<UserId>("user_id"),
+            column::<DateTime<Utc>>("erased_at"),
+            column::<String>("files"),
+        ];
+        columns.extend(
+            [
+                "providers_removed",
+                "rooms_ended",
+                "rooms_cancelled",
+                "ended_participations",
+                "recordings_deleted",
+            ]
+            .map(column::<i32>),
+        );
+        columns
     }
 }
 
-fn found<T: serde::de::DeserializeOwned>(row: &QueryResult) -> Result<Vec<T>, DbErr> {
-    let text: String = row.try_get_by("found")?;
-    serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))
-}
-
-impl Doomed {
-    fn take_rooms(&mut self, user: Uuid, rooms: Vec<LockedRoom>) {
-        for room in rooms {
-            let id = RoomId::from_uuid(room.id);
-            match (room.owner == user, room.status) {
-                (true, RoomStatus::Live) => self.ended.push(id),
-                (true, RoomStatus::Created) => self.cancelled.push(id),
-                (false, RoomStatus::Live) => self.left.push(id),
-                // It ended while its lock was waited for.
-                _ => {}
-            }
-        }
-    }
-}
-
-impl Progress {
-    fn take_recordings(&mut self, user: Uuid, recordings: Vec<LockedRecording>) {
-        let Self { doomed, receipt, .. } = self;
-        for found in recordings {
-            let (id, room) = (RecordingId::from_uuid(found.id), RoomId::from_uuid(found.room));
-            if matches!(found.status, RecordingStatus::Started | RecordingStatus::InProgress) {
-                if doomed.ended.contains(&room) {
-                    doomed.stopped_with_room.push((id, room));
-                } else {
-                    doomed.stopped.push((id, room));
-                }
-            }
-            if found.owner == user {
-                doomed.deleted.push((id, room));
-                receipt.files.push(StoredFile {
-                    recording: id,
-                    storage_bucket: found.bucket,
-                    storage_key: found.key,
-                });
-            }
-        }
-    }
+/// For the list of all statements: what an erasure of before is looked up by.
+pub(crate) async fn list_statements<S: Sink>(on: &S, user: UserId) {
+    let users = Users::new(on);
+    let _ = users.any_user(user).await;
+    let _ = users.find_erasure(user).await;
+    let _ = users.files_deleted_at(user, DateTime::UNIX_EPOCH).await;
 }

@@ -8,7 +8,10 @@ use entity::{
     AuthProviderId, ParticipantId, ParticipantRole, RecordingId, RecordingStatus, RoomId, RoomStatus, UserId,
 };
 
-use crate::authority::{Operation, Standing};
+use crate::authority::{ActorRole, Operation};
+
+/// The newest migration that this build needs. A test holds it equal to the newest one there is.
+pub const REQUIRED_MIGRATION: &str = "m20261122_000005_audit_partitions";
 
 /// The store's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -91,7 +94,7 @@ pub enum Error {
     /// This store was given no key for provider tokens, so it neither stores nor opens any.
     #[error("no key for provider tokens is configured")]
     NoTokenKey,
-    /// A stored token does not open. Neither the text nor the token is told.
+    /// A stored token does not open. Neither the text nor the token is shown.
     #[error("{table}.{column} of row {row} cannot be opened: {reason}")]
     UnreadableToken {
         /// Its table.
@@ -101,7 +104,7 @@ pub enum Error {
         /// Its row.
         row: AuthProviderId,
         /// Why.
-        reason: crate::tokens::Unreadable,
+        reason: Unreadable,
     },
     /// A stored value is not what its column should hold.
     #[error("the database holds a value that cannot be read: {detail}")]
@@ -180,8 +183,13 @@ pub enum Rule {
     #[error("must be an e-mail address")]
     EmailAddress,
     /// The output of a password hash function in its `$id$…` form, never a password.
-    #[error("must be a password hash that begins with `$`")]
+    #[error(
+        "must be what a password hash function puts out: `$` and its name first, at least 8 characters, no white space"
+    )]
     PasswordHash,
+    /// A JSON object.
+    #[error("must be a JSON object")]
+    JsonObject,
     /// A number not below this.
     #[error("must be at least {0}")]
     AtLeast(i64),
@@ -226,7 +234,7 @@ pub enum Subject {
     Room(RoomId),
     Recording(RecordingId),
     Partition(String),
-    /// A way in: a row of `auth_providers`.
+    /// A sign-in method: a row of `auth_providers`.
     Provider(AuthProviderId),
 }
 
@@ -236,7 +244,7 @@ impl std::fmt::Display for Subject {
             Self::User(id) => write!(f, "user {id}"),
             Self::Room(id) => write!(f, "room {id}"),
             Self::Recording(id) => write!(f, "recording {id}"),
-            Self::Partition(name) => write!(f, "partition {name} of the audit trail"),
+            Self::Partition(name) => write!(f, "partition {name} of the audit log"),
             Self::Provider(id) => write!(f, "provider account {id}"),
         }
     }
@@ -309,7 +317,7 @@ pub enum Rejected {
         user: UserId,
         /// Where.
         room: RoomId,
-        /// The standing seat.
+        /// The current participation.
         seat: ParticipantId,
         /// Its role.
         role: ParticipantRole,
@@ -380,7 +388,7 @@ pub enum Rejected {
         /// Who.
         user: UserId,
     },
-    /// Without this way in, the user could not sign in any more.
+    /// Without this sign-in method, the user could not sign in any more.
     #[error("provider account {provider} is the last credential of user {user}")]
     LastCredential {
         /// Whose.
@@ -436,13 +444,13 @@ pub enum Rejected {
         /// When.
         expires_at: DateTime<Utc>,
     },
-    /// The actor may not do this. UNAUTHORIZED_ACCESS_ATTEMPT was appended to the trail.
-    #[error("{operation} is not allowed to {standing}")]
+    /// The actor may not do this. UNAUTHORIZED_ACCESS_ATTEMPT was appended to the audit log.
+    #[error("{operation} is not allowed to {actor_role}")]
     NotAllowed {
         /// What was asked.
         operation: Operation,
         /// What the actor is in this room, or to this user.
-        standing: Standing,
+        actor_role: ActorRole,
         /// In which room.
         room: Option<RoomId>,
         /// To whom it was to be done.
@@ -464,4 +472,19 @@ pub enum Rejected {
         /// Whom it would hit.
         user: UserId,
     },
+}
+
+/// Why a stored token does not open. The text itself is never shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unreadable {
+    /// It does not have the form of an encrypted token.
+    #[error("it is not an encrypted token")]
+    NotSealed,
+    /// The key ring has no key with the id that stands in it.
+    #[error("its key is not on the key ring")]
+    UnknownKey,
+    /// It was altered, copied from another place, or sealed by another key of the same id.
+    #[error("it was altered, is not from this place, or is under another key of that id")]
+    NotAuthentic,
 }

@@ -7,16 +7,16 @@ use entity::{AuthProviderId, AuthProviderType, RoomId, UserId};
 use entity::{audit_log, auth_provider, recording, room, room_participant, user};
 use futures_util::stream::{self, Stream};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, DatabaseExecutor, DbErr, QueryFilter, QueryOrder, QueryResult, QuerySelect, Select};
+use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 use serde_json::Value as Json;
 
 use crate::audit::AuditEntry;
 use crate::authority::Operation as Asked;
-use crate::backend::accounts as sql;
-use crate::backend::plan::Plan;
-use crate::error::{Error, Result};
-use crate::operation::{Moment, Operation};
-use crate::page::{Order, PageRequest};
+use crate::error::{Error, Rejected, Result, Subject};
+use crate::event::Change;
+use crate::operation::{Event, Lock, Moment, Operation, Plan};
+use crate::page::{Cursor, Order, PageRequest};
+use crate::read::FetchEntity;
 use crate::scope::{self, Any};
 use crate::unit::Sink;
 use crate::users::Users;
@@ -31,12 +31,12 @@ const PAGE_SIZE: u16 = 200;
 pub enum ExportRecord {
     /// The account; the first of all.
     Profile(ProfileRecord),
-    /// A way in.
+    /// A sign-in method.
     Provider(ProviderRecord),
     /// A room of theirs, deleted ones included.
     Room(room::Model),
-    /// A stay of theirs in a room, or a ban from one.
-    Stay(room_participant::Model),
+    /// A participation of theirs in a room, or a ban from one.
+    Participation(room_participant::Model),
     /// A recording of theirs, deleted ones included.
     Recording(recording::Model),
     /// Something that they did, or that was done to them. Where other users did it, address and user agent are those users' own
@@ -149,9 +149,9 @@ impl From<auth_provider::Model> for ProviderRecord {
 }
 
 impl<'a, S: Sink> Users<'a, S> {
-    /// All that the store holds about a user, but for tokens and the password's hash, as a stream: the profile, ways in, rooms
-    /// they own, stays, recordings they own, and events by or about them. Appends USER_DATA_EXPORTED before this returns, so
-    /// the event is in the export. For oneself, or by the platform for anybody, deactivated users included.
+    /// All that the store holds about a user, but for tokens and the password's hash, as a stream: the profile, sign-in methods, rooms
+    /// they own, participations, recordings they own, and events by or about them. Appends USER_DATA_EXPORTED before this returns, so
+    /// the event is in the export. For oneself, or by the system for anybody, deactivated users included.
     ///
     /// Rows are read in pages as the stream is polled, so a few hundred are in memory however much there is, and no connection
     /// is held in between. What changes meanwhile may be in it or not; nothing is in it twice. The stream ends with the first
@@ -174,7 +174,7 @@ impl<'a, S: Sink> Users<'a, S> {
     /// # Errors
     /// [`Error::NotFound`]; [`crate::Rejected::UserInactive`] to the user themself; [`crate::Rejected::NotAllowed`].
     pub async fn export(&self, user: UserId) -> Result<impl Stream<Item = Result<ExportRecord>> + Send + use<'a, S>> {
-        self.source.perform(NoteExport(user)).await?;
+        self.source.perform(RecordExport(user)).await?;
         let export = Export {
             source: self.source,
             user,
@@ -193,8 +193,8 @@ enum Part {
     Profile,
     Providers(PageRequest),
     Rooms(PageRequest),
-    /// After this stay, by (room, joined_at), which is how the index has them.
-    Stays(Option<(RoomId, DateTime<Utc>)>),
+    /// After this participation, by (room, joined_at), which is how the index has them.
+    Participations(Option<(RoomId, DateTime<Utc>)>),
     Recordings(PageRequest),
     EventsBy(PageRequest),
     EventsAbout(PageRequest),
@@ -216,19 +216,21 @@ impl<S: Sink> Export<'_, S> {
             let Some(part) = self.next.take() else {
                 return Ok(None);
             };
-            let read = self.read(part).await;
-            self.next = read.map_err(|error| self.source.failed(&error, "users.export"))?;
+            self.next = self.read(part).await?;
         }
     }
 
     /// Fills the buffer with a page, and says what follows it.
-    async fn read(&mut self, part: Part) -> Result<Option<Part>, DbErr> {
-        let (db, user) = (&self.source.executor(), self.user);
+    async fn read(&mut self, part: Part) -> Result<Option<Part>> {
+        let (source, user, during) = (self.source, self.user, "users.export");
         let first = first_page();
         Ok(Some(match part {
             Part::Profile => {
                 let row = scope::find::<user::Entity, Any>().filter(user::Column::Id.eq(user));
-                let row = row.one(db).await?.map(|row| ExportRecord::Profile(row.into()));
+                let row = row
+                    .fetch_one(source, during)
+                    .await?
+                    .map(|row| ExportRecord::Profile(row.into()));
                 self.buffer.extend(row);
                 Part::Providers(first)
             }
@@ -236,7 +238,9 @@ impl<S: Sink> Export<'_, S> {
                 let rows = scope::find_undeletable::<auth_provider::Entity>();
                 let rows = rows.filter(auth_provider::Column::UserId.eq(user));
                 let rows = page.apply(rows, auth_provider::Column::CreatedAt, auth_provider::Column::Id);
-                let found = page.page(rows.all(db).await?, |row| (row.created_at, row.id.as_uuid()));
+                let found = page.page(rows.fetch_all(source, during).await?, |row| {
+                    (row.created_at, row.id.as_uuid())
+                });
                 let next = found.next.map(|next| page.after(next));
                 self.take(found.items, |row| ExportRecord::Provider(row.into()));
                 next.map_or(Part::Rooms(first), Part::Providers)
@@ -244,28 +248,32 @@ impl<S: Sink> Export<'_, S> {
             Part::Rooms(page) => {
                 let rows = scope::find::<room::Entity, Any>().filter(room::Column::OwnerId.eq(user));
                 let rows = page.apply(rows, room::Column::CreatedAt, room::Column::Id);
-                let found = page.page(rows.all(db).await?, |row| (row.created_at, row.id.as_uuid()));
+                let found = page.page(rows.fetch_all(source, during).await?, |row| {
+                    (row.created_at, row.id.as_uuid())
+                });
                 let next = found.next.map(|next| page.after(next));
                 self.take(found.items, ExportRecord::Room);
-                next.map_or(Part::Stays(None), Part::Rooms)
+                next.map_or(Part::Participations(None), Part::Rooms)
             }
-            Part::Stays(after) => {
-                let rows = stays(user, after).all(db).await?;
+            Part::Participations(after) => {
+                let rows = participations(user, after).fetch_all(source, during).await?;
                 let more = rows.len() == usize::from(PAGE_SIZE);
                 let last = rows.last().filter(|_| more).map(|row| (row.room_id, row.joined_at));
-                self.take(rows, ExportRecord::Stay);
-                last.map_or(Part::Recordings(first), |last| Part::Stays(Some(last)))
+                self.take(rows, ExportRecord::Participation);
+                last.map_or(Part::Recordings(first), |last| Part::Participations(Some(last)))
             }
             Part::Recordings(page) => {
                 let rows = scope::find::<recording::Entity, Any>().filter(recording::Column::OwnerId.eq(user));
                 let rows = page.apply(rows, recording::Column::StartedAt, recording::Column::Id);
-                let found = page.page(rows.all(db).await?, |row| (row.started_at, row.id.as_uuid()));
+                let found = page.page(rows.fetch_all(source, during).await?, |row| {
+                    (row.started_at, row.id.as_uuid())
+                });
                 let next = found.next.map(|next| page.after(next));
                 self.take(found.items, ExportRecord::Recording);
                 next.map_or(Part::EventsBy(first), Part::Recordings)
             }
             Part::EventsBy(page) => {
-                let next = self.read_events(db, &page, audit_log::Column::UserId.eq(user)).await?;
+                let next = self.read_events(&page, audit_log::Column::UserId.eq(user)).await?;
                 next.map_or(Part::EventsAbout(first), Part::EventsBy)
             }
             Part::EventsAbout(page) => {
@@ -273,20 +281,18 @@ impl<S: Sink> Export<'_, S> {
                     .is_null()
                     .or(audit_log::Column::UserId.ne(user));
                 let about = audit_log::Column::TargetUserId.eq(user).and(by_others);
-                return Ok(self.read_events(db, &page, about).await?.map(Part::EventsAbout));
+                return Ok(self.read_events(&page, about).await?.map(Part::EventsAbout));
             }
         }))
     }
 
-    async fn read_events(
-        &mut self,
-        db: &DatabaseExecutor<'_>,
-        page: &PageRequest,
-        which: Expr,
-    ) -> Result<Option<PageRequest>, DbErr> {
+    async fn read_events(&mut self, page: &PageRequest, which: Expr) -> Result<Option<PageRequest>> {
+        let (source, during) = (self.source, "users.export");
         let rows = scope::find_undeletable::<audit_log::Entity>().filter(which);
         let rows = page.apply(rows, audit_log::Column::Timestamp, audit_log::Column::Id);
-        let found = page.page(rows.all(db).await?, |row| (row.timestamp, row.id.as_uuid()));
+        let found = page.page(rows.fetch_all(source, during).await?, |row| {
+            (row.timestamp, row.id.as_uuid())
+        });
         let next = found.next.map(|next| page.clone().after(next));
         let user = self.user;
         self.take(found.items, |row| {
@@ -309,8 +315,8 @@ fn first_page() -> PageRequest {
     PageRequest::first(PAGE_SIZE, Order::OldestFirst).unwrap_or_else(|_| unreachable!("the size is within the limits"))
 }
 
-/// A user's stays, served by `uq_room_participants_stay`.
-fn stays(user: UserId, after: Option<(RoomId, DateTime<Utc>)>) -> Select<room_participant::Entity> {
+/// A user's participations, served by `uq_room_participants_joined`.
+fn participations(user: UserId, after: Option<(RoomId, DateTime<Utc>)>) -> Select<room_participant::Entity> {
     use room_participant::Column::{JoinedAt, RoomId as Room, UserId as User};
     let mut rows = scope::find_undeletable::<room_participant::Entity>().filter(User.eq(user));
     if let Some((room, joined_at)) = after {
@@ -322,25 +328,51 @@ fn stays(user: UserId, after: Option<(RoomId, DateTime<Utc>)>) -> Select<room_pa
         .limit(u64::from(PAGE_SIZE))
 }
 
-struct NoteExport(UserId);
+pub(crate) struct RecordExport(pub(crate) UserId);
 
-impl Operation for NoteExport {
+impl Operation for RecordExport {
     const NAME: &'static str = "users.export";
     type Output = ();
 
-    fn forbidden(&self, at: &Moment<'_>) -> Option<Error> {
-        at.only_oneself(Asked::ManageAccount, None, self.0)
-    }
-
+    /// Changes nothing but the audit log.
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        sql::note_export(at, self.0)
+        let user = self.0;
+        Plan::new(at, "account")
+            .denied(at.only_oneself(Asked::ManageAccount, None, user))
+            .bind("user", user)
+            .lock::<user::Entity>("account", Lock::None, &["id"], "id = :user")
+            .guard("account", "deleted_at IS NULL", Error::NotFound(Subject::User(user)))
+            .guard("account", "is_active OR :is_system", Rejected::UserInactive { user })
+            .event(at, &Event::of(&Change::UserDataExported { target: user }, "account"))
     }
+}
 
-    fn read(&self, _: &QueryResult) -> Result<(), DbErr> {
-        Ok(())
-    }
-
-    async fn refusal(&self, db: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        crate::users::why_not_changeable(db, at, self.0).await
+/// For the list of all statements: every page that an export reads.
+pub(crate) async fn list_statements<S: Sink>(on: &S, user: UserId) {
+    let at = DateTime::UNIX_EPOCH;
+    let id = user.as_uuid();
+    let next = || first_page().after(Cursor { at, id });
+    let mut export = Export {
+        source: on,
+        user,
+        buffer: VecDeque::new(),
+        next: None,
+    };
+    for part in [
+        Part::Profile,
+        Part::Providers(first_page()),
+        Part::Providers(next()),
+        Part::Rooms(first_page()),
+        Part::Rooms(next()),
+        Part::Participations(None),
+        Part::Participations(Some((RoomId::from_uuid(id), at))),
+        Part::Recordings(first_page()),
+        Part::Recordings(next()),
+        Part::EventsBy(first_page()),
+        Part::EventsBy(next()),
+        Part::EventsAbout(first_page()),
+        Part::EventsAbout(next()),
+    ] {
+        let _ = export.read(part).await;
     }
 }

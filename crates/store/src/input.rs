@@ -81,7 +81,7 @@ pub(crate) fn username(text: &str) -> Checked<String> {
 /// What the usernames of erased users begin with.
 pub(crate) const ERASED_USERNAME: &str = "deleted-";
 
-/// What somebody typed to sign in, for the trail: without control characters, at most 255 characters.
+/// What somebody typed to sign in, for the audit log: without control characters, at most 255 characters.
 pub(crate) fn typed_login(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(255).collect()
 }

@@ -4,7 +4,7 @@
 //! # Using it
 //!
 //! A [`Store`] is a pool, made once and cloned freely. Reads start from it; writes name an [`Actor`], because every change
-//! tells the audit trail who did it.
+//! records who did it in the audit log.
 //!
 //! ```
 //! # use conferencing_store::{Actor, ConnectSettings, Error, NewRoom, NewUser, Rejected, Store, StoreSettings};
@@ -20,10 +20,8 @@
 //!     .acting(&Actor::anonymous())
 //!     .users()
 //!     .register(NewUser {
-//!         username: "ada",
 //!         email: Some("ada@example.org"),
-//!         display_name: "Ada Lovelace",
-//!         password_hash: Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"),
+//!         ..NewUser::named("ada", "Ada Lovelace", Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"))
 //!     })
 //!     .await?;
 //!
@@ -44,7 +42,7 @@
 //!
 //! # What comes back
 //!
-//! Lookups (`get`, `find_by_…`) return `Option`; `require` makes of none an [`Error::NotFound`]. Lists are keyset
+//! Lookups (`find`, `find_by_…`) return `Option`; `get` makes of none an [`Error::NotFound`]. Lists are keyset
 //! [`Page`]s. Changes return the row as they left it, or one of
 //!
 //! | error | meaning | what to do |
@@ -66,57 +64,48 @@
 //! | [`mod@unit`] | [`Acting`], [`Unit`], and what reads and writes go through |
 //! | [`actor`], [`authority`] | who acts; the table of who may do what |
 //! | [`scope`] | live, deleted or any rows: where every find starts |
-//! | [`audit::writer`], [`audit::partitions`] | events in batches; the trail's months |
+//! | [`audit::writer`], [`audit::partitions`] | events in batches; the audit log's months |
 //! | [`error`], [`constraint`] | what can go wrong; every constraint of the schema by name |
 //! | [`page`] | keyset pages and their cursors |
 //! | [`erasure`], [`export`] | the right to be forgotten; data portability |
 //! | [`tokens`] | providers' tokens, encrypted at rest, and their keys |
 //! | [`clock`] | time, ids and room codes, which tests replace |
 //! | [`connect`] | opening a database |
-//! | `operation` (private) | the shape of every change |
-//! | `backend` (private) | every difference between the databases, and all SQL written by hand |
+//! | `operation`, `rules` (private) | the shape of every change; locks and guards that several share |
+//! | `database` (private) | what differs between PostgreSQL and SQLite |
 //! | `input` (private) | rules that input keeps before the database is asked |
 //!
-//! # Adding a method
+//! # Adding to it
 //!
-//! **A read.** Put it into the `impl<S: Source, …>` block of its repository. Start from `scope::find::<Entity, V>()`, or
-//! `scope::find_undeletable` for a table without deletion (clippy refuses other beginnings), run it on
-//! `self.source.executor()`, and map the error with `self.source.failed(&error, "rooms.find_by_title")`. A list takes a
-//! [`PageRequest`] and calls its `apply` and `page`. Name the index that serves it in the doc comment.
-//!
-//! **A change.** Say there is to be `rooms().rename(id, title)`:
-//!
-//! 1. *The event.* Add `RoomRenamed { .. }` to [`Change`], with its details, and to `one_of_each` in its tests. If no action of
-//!    the base schema names it, an additive migration adds the value first.
-//! 2. *The statement.* In `backend/rooms.rs` write `pub(crate) fn rename(at: &Moment, …) -> Plan`: guards first, in the lock
-//!    order of docs/INVARIANTS.md (users, rooms, participants, recordings), then the change, then `.audit(..)` from its row. Read the rules
-//!    at the top of `backend/plan.rs` once; the builders `lock_room`, `find_standing` and `active_user` are there to be used.
-//! 3. *The operation.* In `rooms.rs` make `struct Rename { .. }` and implement `Operation` for it: `plan` calls the statement,
-//!    `read` takes the row, `refusal` finds out why nothing happened and returns none if there is no reason any more. A new
-//!    reason is a new variant of [`Conflict`] or [`Rejected`] with the ids a caller needs.
-//! 4. *The method.* Check the input with `input::…`, then `self.source.perform(Rename { .. }).await`. Its doc comment says which
-//!    event it appends, which lock it takes, who may do it, and what each error means.
-//! 5. *The tests.* In `tests/contract/rooms.rs`, what it promises, races included; one line in the table of mutators, which proves
-//!    that it appends exactly one event and none when it fails.
+//! docs/EXTENDING.md: a read, a change, a column, a table, each with the files it touches.
 
 pub mod actor;
 pub mod audit;
 pub mod auth_providers;
 pub mod authority;
-mod backend;
 pub mod clock;
-pub mod connect;
+mod database;
+mod event;
+pub use database::connect;
 pub mod constraint;
+mod context;
 pub mod erasure;
 pub mod error;
 pub mod export;
 mod input;
+mod notice;
 mod operation;
 pub mod page;
 pub mod participants;
+mod person;
+mod read;
 pub mod recordings;
 pub mod rooms;
+mod rules;
 pub mod scope;
+mod settings;
+#[doc(hidden)]
+pub mod statements;
 pub mod statistics;
 mod store;
 pub mod tokens;
@@ -129,22 +118,23 @@ compile_error!("enable at least one of the features `postgres` and `sqlite`");
 pub use entity;
 
 pub use actor::Actor;
-pub use audit::partitions::{AuditPartition, AuditPartitions, PartitionState, Retired, Upkeep};
+pub use audit::partitions::{ArchivedPartition, AuditPartition, AuditPartitions, EnsuredPartitions, PartitionState};
 pub use audit::writer::{AuditWriter, WriterSettings, WriterStats};
 pub use audit::{
     AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, ExportedEvent, MediaKind, NamedEntry, Observation,
 };
-pub use auth_providers::ProviderAccount;
+pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::ConnectSettings;
 pub use erasure::{ErasureReceipt, StoredFile};
+pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 pub use export::ExportRecord;
 pub use page::{Cursor, Order, Page, PageRequest};
-pub use participants::WhenEmpty;
 pub use recordings::{NewRecording, RecordingMeasures, SweptRecording};
 pub use rooms::{NewRoom, RoomChanges, RoomFilter, Schedule};
-pub use store::{Durability, Health, REQUIRED_MIGRATION, RetryPolicy, Store, StoreSettings};
-pub use tokens::{KeyRing, ProviderTokens, TokenKey};
+pub use settings::{Durability, EmptyRoomPolicy, RetryPolicy, StoreSettings};
+pub use store::{Health, Store};
+pub use tokens::{KeyRing, TokenKey};
 pub use unit::{Acting, Unit};
 pub use users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile, SignedInHow};
 

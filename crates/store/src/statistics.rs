@@ -1,46 +1,47 @@
 //! `statistics()`: sums that the database makes.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use entity::{RoomId, UserId, room};
-use sea_orm::{ColumnTrait, DbErr, PaginatorTrait, QueryFilter, QueryResult};
+use sea_orm::{ColumnTrait, DbErr, QueryFilter, QueryResult};
 
-use crate::backend::plan::Plan;
-use crate::backend::statistics as sql;
+use crate::database::Dialect;
+use crate::database::statement::Query;
 use crate::error::{Error, Result, Subject};
+use crate::read::{ByHand, Fetch, FetchEntity};
 use crate::scope::{self, Any};
 use crate::unit::Source;
 
-/// Sums over stays. The ban of somebody who was absent is no stay.
+/// Sums over participations. The ban of somebody who was absent is no participation.
 #[derive(Debug)]
 pub struct Statistics<'a, S> {
     source: &'a S,
 }
 
 /// A room's sums, up to now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RoomStatistics {
     /// How many different people came.
     pub distinct_participants: i64,
-    /// How often somebody came: stays, rejoins included.
-    pub stays: i64,
-    /// All stays' lengths together, those that go on up to now, in whole seconds each.
+    /// How often somebody came: participations, rejoins included.
+    pub participations: i64,
+    /// All participations' lengths together, those that go on up to now, in whole seconds each.
     pub total_participation: TimeDelta,
     /// The most that were in at once.
     pub peak_participants: i32,
-    /// The room's own count of joins; equals `stays`.
+    /// The room's own count of joins; equals `participations`.
     pub total_joins: i32,
-    /// How many stays ended by a kick or a ban.
+    /// How many participations ended by a kick or a ban.
     pub kicks: i64,
 }
 
 /// A user's sums, up to now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct UserStatistics {
     /// In how many different rooms they were.
     pub distinct_rooms: i64,
     /// How often they came.
-    pub stays: i64,
-    /// All stays' lengths together, in whole seconds each.
+    pub participations: i64,
+    /// All participations' lengths together, in whole seconds each.
     pub total_participation: TimeDelta,
     /// How many of them ended by a kick or a ban.
     pub kicks: i64,
@@ -48,8 +49,9 @@ pub struct UserStatistics {
     pub rooms_owned: u64,
 }
 
-struct Totals {
-    stays: i64,
+#[derive(Default)]
+pub(crate) struct Totals {
+    participations: i64,
     others: i64,
     seconds: i64,
     kicks: i64,
@@ -58,7 +60,7 @@ struct Totals {
 impl Totals {
     fn read(row: &QueryResult) -> Result<Self, DbErr> {
         Ok(Self {
-            stays: row.try_get_by("stays")?,
+            participations: row.try_get_by("participations")?,
             others: row.try_get_by("others")?,
             seconds: row.try_get_by("seconds")?,
             kicks: row.try_get_by("kicks")?,
@@ -71,7 +73,7 @@ impl<'a, S: Source> Statistics<'a, S> {
         Self { source }
     }
 
-    /// Of a room, deleted or not. Two statements, however many stays; served by `ix_room_participants_room`.
+    /// Of a room, deleted or not. Two statements, however many participations; served by `ix_room_participants_room`.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -79,17 +81,13 @@ impl<'a, S: Source> Statistics<'a, S> {
         let during = "statistics.of_room";
         let room = scope::find::<room::Entity, Any>()
             .filter(room::Column::Id.eq(id))
-            .one(&self.source.executor())
-            .await
-            .map_err(|error| self.source.failed(&error, during))?
+            .fetch_one(self.source, during)
+            .await?
             .ok_or(Error::NotFound(Subject::Room(id)))?;
-        let store = self.source.store();
-        let totals = self
-            .totals(sql::of_room(store.dialect(), id, store.now()), during)
-            .await?;
+        let totals = self.totals_of_room(id).await?;
         Ok(RoomStatistics {
             distinct_participants: totals.others,
-            stays: totals.stays,
+            participations: totals.participations,
             total_participation: TimeDelta::seconds(totals.seconds),
             peak_participants: room.peak_participants,
             total_joins: room.total_joins,
@@ -97,39 +95,69 @@ impl<'a, S: Source> Statistics<'a, S> {
         })
     }
 
-    /// Of a user. Two statements; one who does not exist has been nowhere. Served by `uq_room_participants_stay` and
+    /// Of a user. Two statements; one who does not exist has been nowhere. Served by `uq_room_participants_joined` and
     /// `ix_rooms_owner`.
     ///
     /// # Errors
     /// None beyond the database's own.
     pub async fn of_user(&self, id: UserId) -> Result<UserStatistics> {
         let during = "statistics.of_user";
-        let store = self.source.store();
-        let totals = self
-            .totals(sql::of_user(store.dialect(), id, store.now()), during)
-            .await?;
+        let store = self.source.context();
+        let totals = self.totals(of_user(store.dialect(), id, store.now()), during).await?;
         let rooms_owned = scope::find::<room::Entity, Any>()
             .filter(room::Column::OwnerId.eq(id))
-            .count(&self.source.executor())
-            .await
-            .map_err(|error| self.source.failed(&error, during))?;
+            .fetch_count(self.source, during)
+            .await?;
         Ok(UserStatistics {
             distinct_rooms: totals.others,
-            stays: totals.stays,
+            participations: totals.participations,
             total_participation: TimeDelta::seconds(totals.seconds),
             kicks: totals.kicks,
             rooms_owned,
         })
     }
 
-    async fn totals(&self, plan: Plan, during: &'static str) -> Result<Totals> {
-        let failed = |error: DbErr| self.source.failed(&error, during);
-        let row = plan
-            .run(self.source.store().dialect(), &self.source.executor())
-            .await
-            .map_err(failed)?;
-        // A sum without GROUP BY always has one row.
-        let row = row.ok_or_else(|| failed(DbErr::RecordNotFound(during.to_owned())))?;
-        Totals::read(&row).map_err(failed)
+    pub(crate) async fn totals_of_room(&self, id: RoomId) -> Result<Totals> {
+        let context = self.source.context();
+        let totals = of_room(context.dialect(), id, context.now());
+        self.totals(totals, "statistics.of_room").await
     }
+
+    async fn totals(&self, query: Query, during: &'static str) -> Result<Totals> {
+        let query = ByHand(query.statement(self.source.context().dialect()));
+        let totals = query.fetch_with(self.source, during, Totals::read).await?;
+        // A sum without GROUP BY always has one row.
+        Ok(totals.into_iter().next().unwrap_or_default())
+    }
+}
+
+/// A row that only carries the ban of somebody who was absent is no participation: it begins and ends with the ban, and nobody was put out.
+const A_STAY: &str = "NOT (banned_at IS NOT NULL AND NOT is_kicked AND joined_at = banned_at AND left_at = banned_at)";
+
+fn seconds(dialect: Dialect) -> String {
+    let until_now = dialect.seconds_between("joined_at", &dialect.later(":now", "joined_at"));
+    format!("CAST(COALESCE(sum(COALESCE(duration_seconds, {until_now})), 0) AS bigint)")
+}
+
+fn totals(dialect: Dialect, other: &str, of: &str) -> String {
+    format!(
+        "SELECT count(*) AS participations, count(DISTINCT {other}) AS others, {seconds} AS seconds,
+            count(CASE WHEN is_kicked THEN 1 END) AS kicks
+        FROM room_participants WHERE {of} AND {A_STAY}",
+        seconds = seconds(dialect)
+    )
+}
+
+/// Of a room: one row.
+fn of_room(dialect: Dialect, room: RoomId, now: DateTime<Utc>) -> Query {
+    Query::new(totals(dialect, "user_id", "room_id = :room"))
+        .bind("room", room)
+        .bind("now", now)
+}
+
+/// Of a user: one row.
+fn of_user(dialect: Dialect, user: UserId, now: DateTime<Utc>) -> Query {
+    Query::new(totals(dialect, "room_id", "user_id = :user"))
+        .bind("user", user)
+        .bind("now", now)
 }

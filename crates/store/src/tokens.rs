@@ -5,8 +5,6 @@
 //! key, which seals, and older ones, which open what they sealed until
 //! [`crate::auth_providers::AuthProviders::reencrypt_tokens`] has replaced it.
 
-mod stored;
-
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Invalid, Result, Rule};
 
-pub use stored::{MAX_TOKEN_LENGTH, ProviderTokens};
+pub use crate::error::Unreadable;
 
 const FORM: &str = "v1";
 const TABLE: &str = "auth_providers";
@@ -119,11 +117,11 @@ impl KeyRing {
     }
 
     /// What every text of the current key begins with.
-    fn prefix(&self) -> String {
+    pub(crate) fn prefix(&self) -> String {
         format!("{FORM}.{}.", self.current().id)
     }
 
-    fn seal(&self, place: Place, token: &Secret) -> Result<Secret> {
+    pub(crate) fn seal(&self, place: Place, token: &Secret) -> Result<Secret> {
         let key = self.current();
         let nonce: [u8; NONCE_LENGTH] = rand::rng().random();
         let payload = Payload {
@@ -136,7 +134,7 @@ impl KeyRing {
         Ok(Secret::new(format!("{}{text}", self.prefix())))
     }
 
-    fn open(&self, place: Place, stored: &Secret) -> Result<Secret> {
+    pub(crate) fn open(&self, place: Place, stored: &Secret) -> Result<Secret> {
         let (key_id, nonce, sealed) = parse(stored.expose()).ok_or(place.unreadable(Unreadable::NotSealed))?;
         let key = self.keys.iter().find(|key| key.id == key_id);
         let key = key.ok_or(place.unreadable(Unreadable::UnknownKey))?;
@@ -160,19 +158,19 @@ fn parse(text: &str) -> Option<(&str, [u8; NONCE_LENGTH], Vec<u8>)> {
 
 /// Where a token lives.
 #[derive(Clone, Copy)]
-struct Place {
+pub(crate) struct Place {
     column: &'static str,
     row: AuthProviderId,
     user: UserId,
 }
 
 impl Place {
-    fn access(row: AuthProviderId, user: UserId) -> Self {
+    pub(crate) fn access(row: AuthProviderId, user: UserId) -> Self {
         let column = "access_token";
         Self { column, row, user }
     }
 
-    fn refresh(row: AuthProviderId, user: UserId) -> Self {
+    pub(crate) fn refresh(row: AuthProviderId, user: UserId) -> Self {
         let column = "refresh_token";
         Self { column, row, user }
     }
@@ -191,21 +189,6 @@ impl Place {
             reason,
         }
     }
-}
-
-/// Why a stored token does not open. The text itself is never told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unreadable {
-    /// It does not have the form of an encrypted token.
-    #[error("it is not an encrypted token")]
-    NotSealed,
-    /// The key ring has no key with the id that stands in it.
-    #[error("its key is not on the key ring")]
-    UnknownKey,
-    /// It was altered, copied from another place, or sealed by another key of the same id.
-    #[error("it was altered, is not from this place, or is under another key of that id")]
-    NotAuthentic,
 }
 
 #[cfg(test)]

@@ -6,38 +6,56 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{DatabaseExecutor, DatabaseTransaction, DbErr};
+use entity::user;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseExecutor, DatabaseTransaction, DbErr, QueryFilter, QueryResult, QueryTrait,
+    Statement, TransactionTrait,
+};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::actor::Actor;
-use crate::audit::Notice;
-use crate::backend::{Dialect, fault};
-use crate::error::{Error, Result};
-use crate::operation::{Moment, Operation, contested};
-use crate::store::Store;
+use crate::authority::Operation as Asked;
+use crate::context::Context;
+use crate::database::{Dialect, fault};
+use crate::error::{Error, Result, Subject};
+use crate::notice::Notice;
+use crate::operation::{Answer, Moment, Operation, Plan, contested};
+use crate::scope;
 
 /// How often an operation whose plan did nothing, for no reason that could be found, is tried again.
 const TRIES_WITHOUT_REASON: u32 = 16;
 
-mod sealed {
+pub(crate) mod sealed {
     pub trait Sealed {}
-    impl Sealed for super::Store {}
     impl Sealed for super::Acting {}
     impl Sealed for super::Unit {}
 }
 
-/// Something to read from: a [`Store`], an [`Acting`] or a [`Unit`], which sees its own changes.
+/// Something to read from: a [`crate::Store`], an [`Acting`] or a [`Unit`], which sees its own changes.
 pub trait Source: sealed::Sealed + Send + Sync {
     #[doc(hidden)]
     fn executor(&self) -> DatabaseExecutor<'_>;
 
     #[doc(hidden)]
-    fn store(&self) -> &Store;
+    fn context(&self) -> &Context;
+
+    /// Runs one statement that reads.
+    #[doc(hidden)]
+    fn rows(
+        &self,
+        during: &'static str,
+        statement: Statement,
+    ) -> impl Future<Output = Result<Vec<QueryResult>>> + Send {
+        async move {
+            let rows = self.executor().query_all_raw(statement).await;
+            rows.map_err(|error| self.failed(&error, during))
+        }
+    }
 
     /// Translates an error of a read, and remembers it where it spoils a transaction.
     #[doc(hidden)]
     fn failed(&self, error: &DbErr, during: &'static str) -> Error {
-        fault::read(self.store().dialect(), error, during, false)
+        fault::read(self.context().dialect(), error, during, false)
     }
 }
 
@@ -50,68 +68,74 @@ pub trait Sink: Source {
     fn perform<O: Operation>(&self, operation: O) -> impl Future<Output = Result<O::Output>> + Send;
 }
 
-impl Source for Store {
-    fn executor(&self) -> DatabaseExecutor<'_> {
-        DatabaseExecutor::Connection(self.db())
-    }
-
-    fn store(&self) -> &Store {
-        self
-    }
-}
-
 /// A store and an actor. Each operation is a unit of work of its own: on PostgreSQL most are one statement, which commits by
 /// itself. What fails for a passing reason is tried again as [`crate::RetryPolicy`] says.
 #[derive(Clone, Debug)]
 pub struct Acting {
-    store: Store,
+    context: Context,
     actor: Actor,
 }
 
 impl Acting {
-    pub(crate) fn new(store: Store, actor: Actor) -> Self {
-        Self { store, actor }
+    pub(crate) fn new(context: Context, actor: Actor) -> Self {
+        Self { context, actor }
+    }
+
+    /// Opens a unit of work by the same actor.
+    pub(crate) async fn begin(&self) -> Result<Unit> {
+        OpenUnit::begin(&self.context, &self.actor).await.map(Unit::new)
     }
 
     /// Tries once.
     pub(crate) async fn attempt<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
-        let dialect = self.store.dialect();
+        let dialect = self.context.dialect();
         let moment = Moment {
-            now: self.store.now(),
+            now: self.context.now(),
             actor: &self.actor,
             dialect,
-            ids: self.store.ids(),
+            ids: self.context.ids(),
         };
-        if let Some(error) = operation.forbidden(&moment) {
-            return Ok(Attempt::Refused(error));
+        // SQLite's time is read once the right to write is there.
+        if dialect == Dialect::Sqlite {
+            return self.attempt_in_unit(operation).await;
         }
-        if dialect == Dialect::Sqlite || operation.in_transaction() {
-            let unit = self.store.open_unit(&self.actor).await?;
-            let attempt = unit.attempt(operation).await;
-            match &attempt {
-                Ok(Attempt::Done(_)) => unit.commit().await?,
-                _ => unit.roll_back().await,
-            }
-            return attempt;
+        let plan = operation.plan(&moment);
+        if let Some(error) = plan.refused_already() {
+            return Ok(Attempt::Refused(error.clone()));
         }
-        let done = operation.plan(&moment).run(dialect, self.store.db()).await;
+        if !plan.following().is_empty() {
+            return self.attempt_in_unit(operation).await;
+        }
         let failed = |error: DbErr, changes| contested::<O>(fault::read(dialect, &error, O::NAME, changes));
-        match done.map_err(|error| failed(error, true))? {
-            Some(row) => operation
-                .read(&row)
+        match plan.run(dialect, self.context.db()).await {
+            Ok(Some(row)) => O::Output::read(&row)
                 .map(Attempt::Done)
                 .map_err(|error| failed(error, false)),
-            None => operation
-                .refusal(&self.executor(), &moment)
+            Ok(None) => plan
+                .explain(dialect, &self.executor())
                 .await
                 .map(Attempt::from_refusal)
                 .map_err(|error| failed(error, false)),
+            Err(error) => {
+                let error = failed(error, true);
+                Err(missing_actor(&self.context, &self.executor(), &self.actor, error).await)
+            }
         }
+    }
+
+    async fn attempt_in_unit<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
+        let unit = OpenUnit::begin(&self.context, &self.actor).await?;
+        let attempt = unit.attempt(operation).await;
+        match &attempt {
+            Ok(Attempt::Done(_)) => unit.commit().await?,
+            _ => unit.roll_back().await,
+        }
+        attempt
     }
 
     /// Tries until it is done, refused or hopeless.
     async fn persist<O: Operation>(&self, operation: O) -> Result<O::Output> {
-        let mut retries = self.store.retries();
+        let mut retries = self.context.retries();
         let mut tries = 0;
         loop {
             match self.attempt(&operation).await {
@@ -136,11 +160,11 @@ impl Acting {
 
 impl Source for Acting {
     fn executor(&self) -> DatabaseExecutor<'_> {
-        DatabaseExecutor::Connection(self.store.db())
+        DatabaseExecutor::Connection(self.context.db())
     }
 
-    fn store(&self) -> &Store {
-        &self.store
+    fn context(&self) -> &Context {
+        &self.context
     }
 }
 
@@ -158,6 +182,31 @@ impl Sink for Acting {
             self.persist(note).await?;
         }
         Err(refusal)
+    }
+}
+
+/// An event's actor is not looked for before it is appended: its foreign key says whether there is such a user.
+async fn missing_actor(context: &Context, db: &DatabaseExecutor<'_>, actor: &Actor, error: Error) -> Error {
+    let Some(user) = actor.user_id() else {
+        return error;
+    };
+    let missing = Error::NotFound(Subject::User(user));
+    match (&error, context.dialect()) {
+        (
+            Error::Backend {
+                constraint: Some(name), ..
+            },
+            Dialect::Postgres,
+        ) if name == "fk_audit_logs_user" => missing,
+        // SQLite does not say which key it was.
+        (Error::Backend { code: Some(code), .. }, Dialect::Sqlite) if code == "787" => {
+            let found = scope::find::<user::Entity, scope::Any>().filter(user::Column::Id.eq(user));
+            match db.query_one_raw(found.build(context.dialect().backend())).await {
+                Ok(None) => missing,
+                _ => error,
+            }
+        }
+        _ => error,
     }
 }
 
@@ -190,7 +239,7 @@ pub struct Unit {
 /// What a [`Unit`] is a handle of.
 #[derive(Debug)]
 pub(crate) struct OpenUnit {
-    store: Store,
+    context: Context,
     actor: Actor,
     now: DateTime<Utc>,
     health: AtomicU8,
@@ -201,7 +250,7 @@ pub(crate) struct OpenUnit {
     noted: Noted,
 }
 
-/// Refusals for want of authority, which the trail is told of whatever becomes of the unit: in its transaction when it
+/// Refusals for want of authority, which are recorded in the audit log whatever becomes of the unit: in its transaction when it
 /// commits, and by themselves when it does not.
 #[derive(Debug)]
 struct Noted {
@@ -249,19 +298,46 @@ const TRANSIENT_FAILURE: u8 = 1;
 const FAILURE: u8 = 2;
 
 impl OpenUnit {
-    pub(crate) fn new(
-        store: Store,
+    /// Begins a transaction in the name of `actor`.
+    pub(crate) async fn begin(context: &Context, actor: &Actor) -> Result<Self> {
+        let patience = context.settings().connect.acquire_timeout;
+        let turn = match context.dialect() {
+            Dialect::Postgres => None,
+            Dialect::Sqlite => {
+                let turn = tokio::time::timeout(patience, context.turn().lock_owned());
+                Some(turn.await.map_err(|_| Error::busy("the right to write", patience))?)
+            }
+        };
+        let (db, options) = (context.db().clone(), context.dialect().begin_options());
+        // In a task of its own: a BEGIN that is cut off by the caller's timeout would leave a pooled connection in doubt.
+        let begun = tokio::spawn(async move { db.begin_with_options(options).await }).await;
+        let transaction = begun
+            .map_err(|_| Error::Aborted {
+                reason: "the runtime is shutting down",
+            })?
+            .map_err(|error| fault::read(context.dialect(), &error, "begin", false))?;
+        Ok(Self::new(
+            context.clone(),
+            actor.clone(),
+            context.now(),
+            transaction,
+            turn,
+        ))
+    }
+
+    fn new(
+        context: Context,
         actor: Actor,
         now: DateTime<Utc>,
         transaction: DatabaseTransaction,
         turn: Option<OwnedMutexGuard<()>>,
     ) -> Self {
         let noted = Noted {
-            acting: Acting::new(store.clone(), actor.clone()),
+            acting: Acting::new(context.clone(), actor.clone()),
             attempts: Mutex::default(),
         };
         Self {
-            store,
+            context,
             actor,
             now,
             health: AtomicU8::new(SOUND),
@@ -277,7 +353,7 @@ impl OpenUnit {
 
     /// An error of the database: the transaction can no longer be committed.
     fn spoiled_by(&self, error: &DbErr, during: &'static str) -> Error {
-        self.spoiled(fault::read(self.store.dialect(), error, during, false))
+        self.spoiled(fault::read(self.context.dialect(), error, during, false))
     }
 
     fn spoiled(&self, error: Error) -> Error {
@@ -290,41 +366,39 @@ impl OpenUnit {
     }
 
     async fn attempt<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
-        self.try_it(operation).await.map_err(|error| {
-            self.spoiled(contested::<O>(fault::read(
-                self.store.dialect(),
-                &error,
-                O::NAME,
-                false,
-            )))
-        })
+        let tried = self.try_it(operation).await;
+        let error = match tried {
+            Ok(attempt) => return Ok(attempt),
+            Err(error) => contested::<O>(fault::read(self.context.dialect(), &error, O::NAME, false)),
+        };
+        let error = missing_actor(&self.context, &self.executor(), &self.actor, error).await;
+        Err(self.spoiled(error))
     }
 
     async fn try_it<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>, DbErr> {
-        let dialect = self.store.dialect();
+        let dialect = self.context.dialect();
         let moment = Moment {
             now: self.now,
             actor: &self.actor,
             dialect,
-            ids: self.store.ids(),
+            ids: self.context.ids(),
         };
-        if let Some(error) = operation.forbidden(&moment) {
-            return Ok(Attempt::Refused(error));
+        let first = operation.plan(&moment);
+        if let Some(error) = first.refused_already() {
+            return Ok(Attempt::Refused(error.clone()));
         }
-        let Some(row) = operation.plan(&moment).run(dialect, &self.transaction).await? else {
-            let refusal = operation.refusal(&self.executor(), &moment).await?;
+        let Some(mut row) = first.run(dialect, &self.transaction).await? else {
+            let refusal = first.explain(dialect, &self.executor()).await?;
             return Ok(Attempt::from_refusal(refusal));
         };
-        let mut output = operation.read(&row)?;
-        let mut done = 0;
-        while let Some(plan) = operation.next(&output, done, &moment) {
-            let Some(row) = plan.run(dialect, &self.transaction).await? else {
-                return Err(DbErr::RecordNotUpdated);
-            };
-            output = operation.read_then(output, &row)?;
-            done += 1;
+        for plan in first.following() {
+            let next = plan.run(dialect, &self.transaction).await?;
+            let next = next.ok_or(DbErr::RecordNotUpdated)?;
+            if plan.has_answer() {
+                row = next;
+            }
         }
-        Ok(Attempt::Done(output))
+        O::Output::read(&row).map(Attempt::Done)
     }
 
     async fn commit(self) -> Result<()> {
@@ -344,7 +418,7 @@ impl OpenUnit {
         for attempt in self.noted.take() {
             self.attempt(&attempt).await?;
         }
-        let dialect = self.store.dialect();
+        let dialect = self.context.dialect();
         let (transaction, turn) = (self.transaction, self.turn);
         // In a task of its own, so that a caller who gives up waiting does not leave a COMMIT half sent.
         let committed = tokio::spawn(async move {
@@ -365,12 +439,16 @@ impl OpenUnit {
         let attempts = self.noted.take();
         if let Err(error) = Noted::append(self.noted.acting.clone(), attempts).await {
             // The refusal itself has been answered; that it could not be written down is for the operators.
-            tracing::error!(%error, "a refused attempt could not be appended to the audit trail");
+            tracing::error!(%error, "a refused attempt could not be appended to the audit audit_log");
         }
     }
 }
 
 impl Unit {
+    pub(crate) fn new(open: OpenUnit) -> Self {
+        Self { open: Arc::new(open) }
+    }
+
     fn into_open(self) -> Result<OpenUnit> {
         Arc::try_unwrap(self.open).map_err(|_| Error::Aborted {
             reason: "it is still in use elsewhere",
@@ -395,6 +473,21 @@ impl Unit {
         Ok(())
     }
 
+    /// Another handle of the same unit.
+    pub(crate) fn share(&self) -> Self {
+        let open = Arc::clone(&self.open);
+        Self { open }
+    }
+
+    /// True when the database failed for a passing reason: then the whole is done again, refusals included.
+    pub(crate) fn forget_if_transient(&self) -> bool {
+        let transient = self.open.health.load(Ordering::SeqCst) == TRANSIENT_FAILURE;
+        if transient {
+            drop(self.open.noted.take());
+        }
+        transient
+    }
+
     /// The time of everything done through it.
     pub fn now(&self) -> DateTime<Utc> {
         self.open.now
@@ -406,8 +499,8 @@ impl Source for Unit {
         self.open.executor()
     }
 
-    fn store(&self) -> &Store {
-        &self.open.store
+    fn context(&self) -> &Context {
+        &self.open.context
     }
 
     fn failed(&self, error: &DbErr, during: &'static str) -> Error {
@@ -435,93 +528,26 @@ impl Sink for Unit {
     }
 }
 
-impl Store {
-    /// Opens a unit of work, to be ended by [`Unit::commit`]. Nothing is retried; prefer [`Store::transact`].
-    ///
-    /// # Errors
-    /// [`Error::Transient`] when no connection, or on SQLite the right to write, is free in time.
-    pub async fn begin(&self, actor: &Actor) -> Result<Unit> {
-        let open = self.open_unit(actor).await?;
-        Ok(Unit { open: Arc::new(open) })
+/// Refuses what is the system's alone and concerns no one user, and notes the attempt.
+pub(crate) async fn only_the_system<S: Sink>(source: &S, operation: Asked) -> Result<()> {
+    if source.actor().is_system() {
+        return Ok(());
     }
-
-    /// Runs `work` in a unit of work and commits it, or rolls it back if `work` returns an error.
-    ///
-    /// When the database fails for a passing reason (a deadlock, a serialization failure, a busy file) the whole is done
-    /// again, `work` included, so `work` must do nothing outside the unit that may not happen twice.
-    ///
-    /// ```
-    /// # use conferencing_store::{Actor, Error, Store};
-    /// # use conferencing_store::entity::{ParticipantRole, RoomId, UserId};
-    /// # async fn example(store: Store, room: RoomId, ada: UserId, ben: UserId) -> Result<(), Error> {
-    /// store
-    ///     .transact(&Actor::system("import"), |unit| async move {
-    ///         unit.participants().join(room, ada, ParticipantRole::Participant).await?;
-    ///         unit.participants().join(room, ben, ParticipantRole::Participant).await
-    ///     })
-    ///     .await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// What `work` returned, or what kept the commit from happening.
-    pub async fn transact<T, E, F, Fut>(&self, actor: &Actor, mut work: F) -> Result<T, E>
-    where
-        F: FnMut(Unit) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-        E: From<Error>,
-    {
-        let mut retries = self.retries();
-        loop {
-            let failure = match self.begin(actor).await {
-                Ok(unit) => match self.run_once(unit, &mut work).await {
-                    Once::Done(result) => return result,
-                    Once::Again(error) => error,
-                },
-                Err(error @ Error::Transient { .. }) => error.into(),
-                Err(error) => return Err(error.into()),
-            };
-            if !retries.another().await {
-                return Err(failure);
-            }
-        }
-    }
-
-    async fn run_once<T, E, F, Fut>(&self, unit: Unit, work: &mut F) -> Once<T, E>
-    where
-        F: FnMut(Unit) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-        E: From<Error>,
-    {
-        let mine = Unit {
-            open: Arc::clone(&unit.open),
-        };
-        match work(unit).await {
-            Ok(value) => match mine.commit().await {
-                Ok(()) => Once::Done(Ok(value)),
-                Err(error @ Error::Transient { .. }) => Once::Again(error.into()),
-                Err(error) => Once::Done(Err(error.into())),
-            },
-            Err(error) => {
-                let transient = mine.open.health.load(Ordering::SeqCst) == TRANSIENT_FAILURE;
-                if transient {
-                    // It is all done again, refusals included.
-                    drop(mine.open.noted.take());
-                }
-                // A unit that is still in use elsewhere is rolled back when that use ends.
-                let _ = mine.roll_back().await;
-                if transient {
-                    Once::Again(error)
-                } else {
-                    Once::Done(Err(error))
-                }
-            }
-        }
-    }
+    source.perform(Forbidden(operation)).await
 }
 
-enum Once<T, E> {
-    Done(Result<T, E>),
-    Again(E),
+/// Is always refused.
+struct Forbidden(Asked);
+
+impl Operation for Forbidden {
+    const NAME: &'static str = "forbidden";
+    type Output = ();
+
+    fn plan(&self, at: &Moment<'_>) -> Plan {
+        Plan::new(at, "never").denied(at.only_the_system(self.0)).step(
+            "never",
+            &["never"],
+            "SELECT 1 AS never WHERE FALSE",
+        )
+    }
 }

@@ -1,7 +1,7 @@
-//! How does the trail get out of the database, for an auditor or an archive? As JSON Lines, a line an event, streamed with
+//! How does the audit log get out of the database, for an auditor or an archive? As JSON Lines, a line an event, streamed with
 //! little memory, and gone on with from a cursor after a break. docs/AUDIT_EXPORT.md describes the lines.
 //!
-//! It first fills the trail with media events through the audit writer, which writes them in batches; then exports them, breaks
+//! It first fills the audit log with media events through the audit writer, which writes them in batches; then exports them, breaks
 //! off half-way, and goes on where it stopped.
 
 use std::fs::File;
@@ -19,7 +19,7 @@ use examples::{DatabaseArgs, Sentence, exit, print};
 use futures_util::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Fills the trail with media events and exports them to a file, with a break in the middle
+/// Fills the audit log with media events and exports them to a file, with a break in the middle
 #[derive(Parser)]
 struct Arguments {
     /// How many events to append and export
@@ -81,7 +81,7 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
         .count(&AuditFilter::of_actions([AuditAction::AuditExported]))
         .await?;
     print(format_args!(
-        "The trail tells of its exports as well: {exports} so far."
+        "The audit_log tells of its exports as well: {exports} so far."
     ));
     store.close().await?;
     Ok(())
@@ -135,12 +135,11 @@ fn read_back(path: &Path) -> Result<(u64, String), Sentence> {
 async fn register(store: &Store) -> Result<UserId, Error> {
     // Names are unique for ever, so each run has its own.
     let name = format!("speaker-{}", RandomIds::default().room_code().to_lowercase());
-    let new = NewUser {
-        username: &name,
-        email: None,
-        display_name: "Speaker",
-        password_hash: Secret::new("$argon2id$v=19$m=19456,t=2,p=1$ZXhhbXBsZXNhbHQ$bm90IGEgcmVhbCBoYXNo"),
-    };
+    let new = NewUser::named(
+        &name,
+        "Speaker",
+        Secret::new("$argon2id$v=19$m=19456,t=2,p=1$ZXhhbXBsZXNhbHQ$bm90IGEgcmVhbCBoYXNo"),
+    );
     let user = store.acting(&Actor::anonymous()).users().register(new).await?;
     Ok(user.id)
 }

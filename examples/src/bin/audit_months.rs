@@ -1,8 +1,8 @@
-//! What is there to do for the trail as months go by? On PostgreSQL it has a partition for each month: those ahead have to be
+//! What is there to do for the audit log as months go by? On PostgreSQL it has a partition for each month: those ahead have to be
 //! made, those whose time is over go into files and out of the database.
 //!
-//! By itself this only looks. With `--make` it makes the months ahead; with `--retire` it retires what is over. Both take a role
-//! that owns the tables. On SQLite the trail is one table, and there is nothing to do.
+//! By itself this only looks. With `--make` it makes the months ahead; with `--archive` it archives what is over. Both take a role
+//! that owns the tables. On SQLite the audit log is one table, and there is nothing to do.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use clap::Parser;
 use conferencing_store::{Actor, AuditPartition, StoreSettings};
 use examples::{DatabaseArgs, Sentence, exit, print, table};
 
-/// Lists the months of the audit trail, makes those ahead, retires those that are over
+/// Lists the months of the audit log, makes those ahead, archives those that are over
 #[derive(Parser)]
 struct Arguments {
     /// Make the months ahead that are missing
@@ -21,9 +21,9 @@ struct Arguments {
     /// How many months ahead
     #[arg(long, default_value_t = 3)]
     ahead: u32,
-    /// Retire what is over into files in this folder
+    /// Archive what is over into files in this folder
     #[arg(long, value_name = "FOLDER")]
-    retire: Option<PathBuf>,
+    archive: Option<PathBuf>,
     /// How many whole months to keep in the database
     #[arg(long, default_value_t = 12)]
     keep: u32,
@@ -41,7 +41,7 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
     let acting = store.acting(&Actor::system("audit_months"));
     let partitions = acting.audit_partitions();
     if arguments.make {
-        let upkeep = partitions.keep_up(arguments.ahead).await?;
+        let upkeep = partitions.ensure_partitions(arguments.ahead).await?;
         for name in &upkeep.made {
             print(format_args!("Made {name}."));
         }
@@ -53,7 +53,7 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
     }
     let all = partitions.list().await?;
     if all.is_empty() {
-        print("This database keeps the trail in one table.");
+        print("This database keeps the audit_log in one table.");
     } else {
         print(table(
             &["Partition", "From", "Until", "State", "About events", "KiB"],
@@ -67,15 +67,15 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
         arguments.keep
     ));
     for one in &due {
-        match &arguments.retire {
-            None => print(format_args!("--retire would retire {}.", one.name)),
+        match &arguments.archive {
+            None => print(format_args!("--archive would archive {}.", one.name)),
             Some(folder) => {
-                let retired = partitions.retire(&one.name, arguments.keep, folder).await?;
+                let archived = partitions.archive(&one.name, arguments.keep, folder).await?;
                 print(format_args!(
                     "{}: {} events, sha256 {}",
-                    retired.file.display(),
-                    retired.events,
-                    retired.sha256
+                    archived.file.display(),
+                    archived.events,
+                    archived.sha256
                 ));
             }
         }

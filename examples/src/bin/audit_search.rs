@@ -1,4 +1,4 @@
-//! What does an auditor ask the trail, and how is it asked? Who did it, to whom, where, from which address, when: one filter in
+//! What does an auditor ask the audit log, and how is it asked? Who did it, to whom, where, from which address, when: one filter in
 //! any combination, with the names of people and rooms, and how many events there are.
 //!
 //! With `--explain` it also tells how the database came to the page.

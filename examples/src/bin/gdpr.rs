@@ -54,17 +54,17 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
         again.already_erased
     );
 
-    let row = store.users().deleted().require(ada.id).await?;
+    let row = store.users().deleted().get(ada.id).await?;
     println!(
         "\nWhat is left of her: {} ({}), no address, no password",
         row.username, row.display_name
     );
     show_rooms(&store, &rooms).await?;
     let page = PageRequest::first(50, Order::OldestFirst)?;
-    let trail = store.audit().list(&AuditFilter::of_room(rooms[0].1), &page).await?;
-    let actions: Vec<String> = trail.items.iter().map(|entry| entry.event.action()).collect();
+    let audit_log = store.audit().list(&AuditFilter::of_room(rooms[0].1), &page).await?;
+    let actions: Vec<String> = audit_log.items.iter().map(|entry| entry.event.action()).collect();
     println!(
-        "\nThe trail of her live room, which is never changed: {}",
+        "\nThe audit_log of her live room, which is never changed: {}",
         actions.join(", ")
     );
 
@@ -99,6 +99,7 @@ async fn live_a_little(
         provider: Google,
         provider_id: &format!("go-{tag}"),
         email: None,
+        metadata: None,
     };
     by_ada.auth_providers().link(ada.id, account).await?;
     let live = by_ada.rooms().create(NewRoom::titled(ada.id, "Ada's meeting")).await?;
@@ -124,7 +125,7 @@ fn show(receipt: &ErasureReceipt) {
         ("ways in removed", receipt.providers_removed),
         ("live rooms ended", receipt.rooms_ended),
         ("planned rooms called off", receipt.rooms_cancelled),
-        ("stays ended", receipt.closed_stays),
+        ("participations ended", receipt.ended_participations),
         ("recordings deleted", receipt.recordings_deleted),
     ];
     let rows = rows.map(|(what, number)| vec![what.to_owned(), number.to_string()]);
@@ -134,7 +135,7 @@ fn show(receipt: &ErasureReceipt) {
 async fn show_rooms(store: &Store, rooms: &[NamedRoom]) -> Result<(), Error> {
     let mut rows = Vec::new();
     for (name, id) in rooms {
-        let room = store.rooms().require(*id).await?;
+        let room = store.rooms().get(*id).await?;
         rows.push(vec![
             (*name).to_owned(),
             format!("{:?}", room.status),

@@ -1,5 +1,5 @@
 //! A meeting's whole life: people register, a room is made, they come and go, one is refused, one is kicked and comes
-//! back, the meeting ends; then who was there and what the audit trail says.
+//! back, the meeting ends; then who was there and what the audit log says.
 //!
 //! The clock is moved by hand, so that half an hour takes no time.
 
@@ -76,7 +76,7 @@ async fn play(stage: &mut Stage) -> Result<room::Model, Error> {
     Ok(room)
 }
 
-/// A guest's way in, with what a signaling service would answer.
+/// A guest's sign-in method, with what a signaling service would answer.
 async fn join(stage: &Stage, room: &room::Model, user: &user::Model, role: ParticipantRole) -> Result<(), Error> {
     let acting = stage.acting(user);
     let name = &user.display_name;
@@ -92,11 +92,11 @@ async fn join(stage: &Stage, room: &room::Model, user: &user::Model, role: Parti
 
 async fn tell(stage: &Stage, room: &room::Model) -> Result<(), Error> {
     let page = PageRequest::first(100, Order::OldestFirst)?;
-    let stays = stage.store.participants().list_stays(room.id, &page).await?;
-    let rows = stays.items.iter().map(|stay| {
-        let kept = &stay.participant;
+    let participations = stage.store.participants().list_history(room.id, &page).await?;
+    let rows = participations.items.iter().map(|participation| {
+        let kept = &participation.participant;
         vec![
-            stay.user.display_name.clone(),
+            participation.user.display_name.clone(),
             format!("{:?}", kept.role),
             clock_time(kept.joined_at),
             kept.left_at.map(clock_time).unwrap_or_default(),
@@ -113,18 +113,20 @@ async fn tell(stage: &Stage, room: &room::Model) -> Result<(), Error> {
         room.peak_participants,
         room.total_joins
     ));
-    print("\nAudit trail");
-    print(stage.trail(room.id).await?);
+    print("\nAudit audit_log");
+    print(stage.audit_log(room.id).await?);
     Ok(())
 }
 
-fn how_it_ended(stage: &Stage, stay: &room_participant::Model) -> String {
-    if !stay.is_kicked {
+fn how_it_ended(stage: &Stage, participation: &room_participant::Model) -> String {
+    if !participation.is_kicked {
         return String::new();
     }
-    let by = stay.kicked_by.map_or("the platform".to_owned(), |id| stage.name(id));
+    let by = participation
+        .kicked_by
+        .map_or("the system".to_owned(), |id| stage.name(id));
     format!(
         "kick by {by}: {}",
-        stay.kick_reason.as_deref().unwrap_or("no reason given")
+        participation.kick_reason.as_deref().unwrap_or("no reason given")
     )
 }

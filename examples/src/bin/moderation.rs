@@ -1,5 +1,5 @@
 //! Who may do what to whom in a meeting? The table; then a kick, bans for a while and for good, roles up and down, the host
-//! role handed over, and what is refused; then what the audit trail kept of it, refused attempts included.
+//! role handed over, and what is refused; then what the audit log kept of it, refused attempts included.
 //!
 //! The clock is moved by hand: that is how the ban runs out.
 
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use chrono::TimeDelta;
 use clap::Parser;
-use conferencing_store::authority::{Operation, Standing, may};
+use conferencing_store::authority::{ActorRole, Operation, may};
 use conferencing_store::entity::ParticipantRole::{CoHost, Host, Participant};
 use conferencing_store::entity::{ParticipantRole, RoomId, user};
 use conferencing_store::{Error, NewRoom, Order, PageRequest, Rejected};
@@ -56,8 +56,8 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
     cast.ban().await?;
     cast.hand_over().await?;
     cast.print_present().await?;
-    print("\nAudit trail");
-    print(cast.stage.trail(cast.room).await?);
+    print("\nAudit audit_log");
+    print(cast.stage.audit_log(cast.room).await?);
     cast.stage.close().await?;
     Ok(())
 }
@@ -79,19 +79,19 @@ fn print_authority() {
         ("record", Operation::Record, None),
     ];
     let standings = [
-        Standing::System,
-        Standing::Owner,
-        Standing::Host,
-        Standing::CoHost,
-        Standing::Participant,
-        Standing::Outsider,
+        ActorRole::System,
+        ActorRole::Owner,
+        ActorRole::Host,
+        ActorRole::CoHost,
+        ActorRole::Participant,
+        ActorRole::Outsider,
     ];
     let rows = asked.map(|(what, operation, target)| {
-        let allowed = standings.map(|standing| if may(operation, standing, target) { "yes" } else { "" });
+        let allowed = standings.map(|actor_role| if may(operation, actor_role, target) { "yes" } else { "" });
         std::iter::once(what).chain(allowed).map(str::to_owned).collect()
     });
     print("Who may do what");
-    let heading = ["", "platform", "owner", "host", "co-host", "participant", "others"];
+    let heading = ["", "system", "owner", "host", "co-host", "participant", "others"];
     print(table(&heading, rows));
 }
 

@@ -1,7 +1,7 @@
 //! How do people sign in through Google or GitHub, and who may link what to whom?
 //!
 //! Shows a new user by provider, an address that links and one that does not, an account that is taken, the last credential
-//! that stays, tokens that are encrypted at rest, and a new key that takes over while the old one still opens.
+//! that participations, tokens that are encrypted at rest, and a new key that takes over while the old one still opens.
 
 use std::process::ExitCode;
 
@@ -42,16 +42,22 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
     let newer = TokenKey::new("example-2", [2; 32])?;
     let store = open(&arguments, KeyRing::new(newer, [older])?).await?;
     show_tokens(&store, &ada, "before").await?;
-    let platform = store.acting(&Actor::system("maintenance"));
+    let system = store.acting(&Actor::system("maintenance"));
+    let mut position = None;
     loop {
-        match platform.auth_providers().reencrypt_tokens(100).await {
-            Ok(0) => break,
-            Ok(moved) => println!("{moved} accounts are under the new key now"),
+        match system.auth_providers().reencrypt_tokens(position, 100).await {
+            Ok(moved) => {
+                println!("{} accounts are under the new key now", moved.done);
+                position = moved.next;
+            }
             Err(error @ Error::UnreadableToken { .. }) => {
                 println!("left alone, not of this example's keys: {error}");
                 break;
             }
             Err(error) => return Err(error.into()),
+        }
+        if position.is_none() {
+            break;
         }
     }
     show_tokens(&store, &ada, "after").await?;
@@ -84,7 +90,7 @@ fn profile<'a>(
 }
 
 async fn sign_in(store: &Store, tag: &str) -> Result<user::Model, Error> {
-    let platform = store.acting(&Actor::system("auth"));
+    let system = store.acting(&Actor::system("auth"));
     let email = format!("ada-{tag}@example.org");
     let (github, google, other) = (format!("gh-{tag}"), format!("go-{tag}"), format!("go2-{tag}"));
     let (name, second) = (format!("ada-{tag}"), format!("ada2-{tag}"));
@@ -92,7 +98,7 @@ async fn sign_in(store: &Store, tag: &str) -> Result<user::Model, Error> {
     let unverified = ProviderEmail::Unverified(&email);
     println!("Signing in");
     let first = profile(GitHub, &github, verified, &name);
-    let ada = platform.users().sign_in_with_provider(first).await?;
+    let ada = system.users().sign_in_with_provider(first).await?;
     println!("GitHub, for the first time: {:?}, as {}", ada.how, ada.user.username);
     for (told, profile) in [
         ("GitHub, once more", profile(GitHub, &github, unverified, &name)),
@@ -102,7 +108,7 @@ async fn sign_in(store: &Store, tag: &str) -> Result<user::Model, Error> {
         ),
         ("Google, which did not", profile(Google, &other, unverified, &second)),
     ] {
-        match platform.users().sign_in_with_provider(profile).await {
+        match system.users().sign_in_with_provider(profile).await {
             Ok(login) => println!("{told}: {:?}, as {}", login.how, login.user.username),
             Err(error @ Error::Conflict(_)) => println!("{told}: {error}"),
             Err(error) => return Err(error),
@@ -125,6 +131,7 @@ async fn link(store: &Store, ada: &user::Model, tag: &str) -> Result<(), Error> 
         provider: GitHub,
         provider_id: &format!("gh-{tag}"),
         email: None,
+        metadata: None,
     };
     match by_ben.auth_providers().link(ben.id, taken).await {
         Err(error @ Error::Conflict(_)) => println!("Ben links Ada's GitHub account: {error}"),

@@ -21,7 +21,7 @@ use conferencing_store::{
 };
 use examples::{DatabaseArgs, Sentence, clock_time, exit, length, table};
 
-/// Records a meeting, loses one recording and rescues another, sweeps up, and tells what the trail kept of it
+/// Records a meeting, loses one recording and rescues another, sweeps up, and tells what the audit log kept of it
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
@@ -61,7 +61,7 @@ impl Stage {
     async fn play(&self) -> Result<(), Sentence> {
         let (ada, ben) = (self.register("Ada").await?, self.register("Ben").await?);
         let (host, guest) = (self.acting(&ada), self.acting(&ben));
-        let platform = self.store.acting(&Actor::system("media-server"));
+        let system = self.store.acting(&Actor::system("media-server"));
         let room = host.rooms().create(NewRoom::titled(ada.id, "All hands")).await?;
 
         print("Who may record");
@@ -73,7 +73,7 @@ impl Stage {
         self.start(&host, &room, &ada, "talk").await?;
 
         print("\nFrom STARTED to READY");
-        let recordings = platform.recordings();
+        let recordings = system.recordings();
         let Some(talk) = talk else {
             return Ok(());
         };
@@ -128,7 +128,7 @@ impl Stage {
         self.pass(TimeDelta::minutes(6));
         host.rooms().end(room.id).await?;
         if let Some(id) = questions {
-            let row = self.store.recordings().require(id).await?;
+            let row = self.store.recordings().get(id).await?;
             self.say(&row, "Ada ends the meeting, and the recording stops with it");
         }
 
@@ -251,15 +251,15 @@ impl Stage {
         ));
 
         let page = PageRequest::first(100, Order::OldestFirst)?;
-        let trail = self.store.audit().list(&AuditFilter::of_room(room.id), &page).await?;
-        let lines = trail.items.iter().filter_map(|entry| {
+        let audit_log = self.store.audit().list(&AuditFilter::of_room(room.id), &page).await?;
+        let lines = audit_log.items.iter().filter_map(|entry| {
             let (id, details) = about(&entry.event)?;
             let (_, file) = known.iter().find(|(known, _)| *known == id)?;
             let by = entry.system.clone().unwrap_or_else(|| "Ada".to_owned());
             let at = entry.at.format("%d %b %H:%M:%S").to_string();
             Some(vec![at, by, entry.event.action(), file.clone(), details])
         });
-        print("\nWhat the trail kept");
+        print("\nWhat the audit_log kept");
         print(format_args!(
             "{}",
             table(&["When", "By", "Action", "File", "Details"], lines)
@@ -294,7 +294,7 @@ fn print(line: impl Display) {
 fn told(error: &Error) -> String {
     match error {
         Error::Rejected(Rejected::RoomStatus { status, .. }) => format!("the room is {status:?}"),
-        Error::Rejected(Rejected::NotAllowed { standing, .. }) => format!("not for {standing}"),
+        Error::Rejected(Rejected::NotAllowed { actor_role, .. }) => format!("not for {actor_role}"),
         Error::Rejected(Rejected::RecordingExpired { .. }) => {
             "refused, its time has come and the file may be gone".to_owned()
         }

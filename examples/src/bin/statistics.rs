@@ -1,5 +1,5 @@
 //! How much was a room used, and how much did somebody take part? Sums over several meetings, made by the database: different
-//! people, stays, time, peak, kicks. They also hold while a meeting runs, and the ban of somebody who never came is no stay.
+//! people, participations, time, peak, kicks. They also hold while a meeting runs, and the ban of somebody who never came is no participation.
 
 use std::process::ExitCode;
 
@@ -135,14 +135,14 @@ async fn print_sums(stage: &Stage, rooms: &[room::Model], people: &[user::Model]
         rows.push(vec![
             room.title.clone(),
             sums.distinct_participants.to_string(),
-            sums.stays.to_string(),
+            sums.participations.to_string(),
             length(sums.total_participation.num_seconds()),
             sums.peak_participants.to_string(),
             sums.kicks.to_string(),
         ]);
     }
     print("\nRooms");
-    let heading = ["Room", "People", "Stays", "Time of all", "At once", "Put out"];
+    let heading = ["Room", "People", "Participations", "Time of all", "At once", "Put out"];
     print(table(&heading, rows));
 
     let mut rows = Vec::new();
@@ -151,14 +151,14 @@ async fn print_sums(stage: &Stage, rooms: &[room::Model], people: &[user::Model]
         rows.push(vec![
             user.display_name.clone(),
             sums.distinct_rooms.to_string(),
-            sums.stays.to_string(),
+            sums.participations.to_string(),
             length(sums.total_participation.num_seconds()),
             sums.kicks.to_string(),
             sums.rooms_owned.to_string(),
         ]);
     }
     print("People");
-    let heading = ["Who", "Rooms", "Stays", "Time", "Put out", "Rooms owned"];
+    let heading = ["Who", "Rooms", "Participations", "Time", "Put out", "Rooms owned"];
     print(table(&heading, rows));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What belongs together happens together or not at all: several operations in one transaction. What reads see inside and
 //! outside of it; a refusal in the middle, swallowed and returned; what is left of a unit that is dropped.
 //!
-//! Everything in a unit has one time, and a refused attempt is in the audit trail even when the unit it was part of is not.
+//! Everything in a unit has one time, and a refused attempt is in the audit log even when the unit it was part of is not.
 //!
 //! Not for `sqlite::memory:`, whose only connection the unit has while somebody outside wants to read.
 
@@ -40,8 +40,8 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
     returned(&stage, &cast, &room).await?;
     attempted(&stage, &cast, &room).await?;
     dropped(&stage, &cast.ada).await?;
-    print("\nThe trail of Seminar");
-    print(stage.trail(room.id).await?);
+    print("\nThe audit_log of Seminar");
+    print(stage.audit_log(room.id).await?);
     stage.close().await?;
     Ok(())
 }
@@ -92,7 +92,7 @@ async fn committed(stage: &mut Stage, ada: &user::Model) -> Result<room::Model, 
 
 /// A refusal is a value: who catches it goes on, and the rest of the unit is kept.
 async fn swallowed(stage: &Stage, cast: &Cast, room: &room::Model) -> Result<(), Sentence> {
-    print("\n2. The platform seats three guests in one unit; for the last there is no chair, and it goes on without");
+    print("\n2. The system seats three guests in one unit; for the last there is no chair, and it goes on without");
     let (id, guests) = (room.id, [&cast.ben, &cast.cleo, &cast.dora]);
     let left_out = stage
         .store
@@ -144,7 +144,7 @@ async fn attempted(stage: &Stage, cast: &Cast, room: &room::Model) -> Result<(),
         .await;
     print(format_args!("   refused: {}", stage.refusal(result)?));
     print_seen(stage, room).await?;
-    print("   The trail below has the attempt, and no USER_LEFT.");
+    print("   The audit_log below has the attempt, and no USER_LEFT.");
     Ok(())
 }
 
@@ -162,7 +162,7 @@ async fn dropped(stage: &Stage, ada: &user::Model) -> Result<(), Sentence> {
     drop(unit);
 
     let outside = stage.store.rooms().count(RoomFilter::OwnedBy(ada.id)).await?;
-    let left = stage.store.rooms().any().get(forgotten.id).await?;
+    let left = stage.store.rooms().any().find(forgotten.id).await?;
     print(format_args!(
         "   rooms of Ada that the dropped unit saw: {inside}; now: {outside}; left of Forgotten: {}",
         left.map_or("nothing".to_owned(), |room| room.title)

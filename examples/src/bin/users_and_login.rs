@@ -1,7 +1,7 @@
 //! How do people register, sign in and look after their account, and what does the store refuse them?
 //!
 //! Shows names that compare without case, logins that succeed and fail, a name with two claimants, a changed address that
-//! must be verified anew, a deactivated account, and what the trail keeps of it all.
+//! must be verified anew, a deactivated account, and what the audit log keeps of it all.
 
 use std::process::ExitCode;
 
@@ -49,15 +49,15 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
     profile(&store, &ada, &ben, &tag).await?;
 
     println!("\nDeactivated");
-    let platform = store.acting(&Actor::system("support"));
-    platform.users().deactivate(ada.id).await?;
+    let system = store.acting(&Actor::system("support"));
+    system.users().deactivate(ada.id).await?;
     sign_in(&store, &ada.username, "correct").await?;
     let by_ada = store.acting(&Actor::user(ada.id));
     match by_ada.users().reactivate(ada.id).await {
         Err(Error::Rejected(Rejected::UserInactive { .. })) => println!("Ada cannot undo that herself"),
         other => drop(other?),
     }
-    platform.users().reactivate(ada.id).await?;
+    system.users().reactivate(ada.id).await?;
     println!("support can");
 
     tell(&store, &ada).await?;
@@ -84,8 +84,8 @@ async fn sign_in(store: &Store, login: &str, password: &str) -> Result<(), Error
     // Here stands the service's hash function; it runs for unknown names too, so that time tells nothing either.
     match (found.as_ref(), local, password == "correct") {
         (Some(found), Some(local), true) => {
-            let platform = store.acting(&Actor::system("auth"));
-            let user = platform.users().record_login(found.user.id, local.id).await?;
+            let system = store.acting(&Actor::system("auth"));
+            let user = system.users().record_login(found.user.id, local.id).await?;
             let at = user.last_login_at.map(clock_time).unwrap_or_default();
             println!("{login}: welcome, {} ({at})", user.display_name);
         }
@@ -104,7 +104,7 @@ async fn sign_in(store: &Store, login: &str, password: &str) -> Result<(), Error
 async fn profile(store: &Store, ada: &user::Model, ben: &user::Model, tag: &str) -> Result<(), Error> {
     let acting = store.acting(&Actor::user(ada.id));
     let address = ada.email.as_deref().unwrap_or_default();
-    acting.users().mark_verified(ada.id, address).await?;
+    acting.users().verify_email(ada.id, address).await?;
     println!("{address} is verified");
     let new = format!("lovelace-{tag}@example.org");
     let change = ProfileChange {
@@ -112,13 +112,13 @@ async fn profile(store: &Store, ada: &user::Model, ben: &user::Model, tag: &str)
         email: EmailChange::To(&new),
         ..ProfileChange::default()
     };
-    let changed = acting.users().change_profile(ada.id, change).await?;
+    let changed = acting.users().update_profile(ada.id, change).await?;
     println!(
         "{} has {new} now; verified: {}",
         changed.display_name, changed.is_verified
     );
     // The link in the mail to the old address comes too late.
-    match acting.users().mark_verified(ada.id, address).await {
+    match acting.users().verify_email(ada.id, address).await {
         Err(Error::Rejected(Rejected::EmailNotCurrent { .. })) => println!("{address} is no longer hers to verify"),
         other => drop(other?),
     }
@@ -126,22 +126,22 @@ async fn profile(store: &Store, ada: &user::Model, ben: &user::Model, tag: &str)
         username: Some(&ben.username),
         ..ProfileChange::default()
     };
-    match acting.users().change_profile(ada.id, taken).await {
+    match acting.users().update_profile(ada.id, taken).await {
         Err(Error::Conflict(which)) => println!("{}: {which}", ben.username),
         other => drop(other?),
     }
-    match acting.users().change_profile(ben.id, change).await {
+    match acting.users().update_profile(ben.id, change).await {
         Err(Error::Rejected(why)) => println!("Ben's profile: {why}"),
         other => drop(other?),
     }
     Ok(())
 }
 
-/// What the trail has about her: by whom, and what.
+/// What the audit log has about her: by whom, and what.
 async fn tell(store: &Store, ada: &user::Model) -> Result<(), Error> {
     use futures_util::TryStreamExt;
-    let platform = store.acting(&Actor::system("support"));
-    let users = platform.users();
+    let system = store.acting(&Actor::system("support"));
+    let users = system.users();
     let mut records = std::pin::pin!(users.export(ada.id).await?);
     let mut events = Vec::new();
     while let Some(record) = records.try_next().await? {
@@ -167,7 +167,7 @@ async fn tell(store: &Store, ada: &user::Model) -> Result<(), Error> {
             details.to_owned(),
         ]
     });
-    println!("\nWhat the trail has about Ada");
+    println!("\nWhat the audit_log has about Ada");
     println!("{}", table(&["When", "By", "Action", "Details"], rows));
     Ok(())
 }

@@ -2,7 +2,7 @@
 DO $$
 BEGIN
     IF to_regclass('audit_logs_before') IS NULL THEN
-        -- The first partition has been retired: an empty one in its place, for a time of which there is no row.
+        -- The first partition has been archived: an empty one in its place, for a time of which there is no row.
         PERFORM attach_audit_partition('audit_logs_before', '0001-01-01 00:00:00+00', '0001-01-02 00:00:00+00');
     END IF;
 END

@@ -121,9 +121,9 @@ CREATE TABLE room_participants (
     CONSTRAINT ck_room_participants_ban CHECK (NOT is_banned OR (banned_at IS NOT NULL AND left_at IS NOT NULL)),
     CONSTRAINT ck_room_participants_ban_expiry CHECK (ban_expires_at IS NULL OR (banned_at IS NOT NULL AND banned_at < ban_expires_at))
 );
-CREATE UNIQUE INDEX uq_room_participants_stay ON room_participants (user_id, room_id, joined_at);
+CREATE UNIQUE INDEX uq_room_participants_joined ON room_participants (user_id, room_id, joined_at);
 -- One seat, one ban, and never both: a second row of either kind for the same user and room cannot exist.
-CREATE UNIQUE INDEX uq_room_participants_standing ON room_participants (room_id, user_id) WHERE left_at IS NULL OR is_banned;
+CREATE UNIQUE INDEX uq_room_participants_current ON room_participants (room_id, user_id) WHERE left_at IS NULL OR is_banned;
 CREATE UNIQUE INDEX uq_room_participants_host ON room_participants (room_id) WHERE left_at IS NULL AND role = 'HOST';
 CREATE INDEX ix_room_participants_present ON room_participants (room_id, joined_at, id) WHERE left_at IS NULL;
 CREATE INDEX ix_room_participants_room ON room_participants (room_id, joined_at, id);
@@ -191,7 +191,7 @@ CREATE INDEX ix_audit_logs_action ON audit_logs (action, "timestamp", id);
 -- A refusal looks like a violated constraint of the trigger's name, so that callers treat both alike.
 CREATE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION '% of audit_logs refused: the audit trail is immutable', TG_OP
+    RAISE EXCEPTION '% of audit_logs refused: the audit audit_log is immutable', TG_OP
         USING ERRCODE = 'restrict_violation', CONSTRAINT = 'tr_audit_logs_immutable', TABLE = TG_TABLE_NAME;
 END
 $$;

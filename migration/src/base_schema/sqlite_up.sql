@@ -168,9 +168,9 @@ CREATE TABLE room_participants (
     ),
     CONSTRAINT ck_room_participants_role CHECK (role IN ('HOST', 'CO_HOST', 'PARTICIPANT'))
 ) STRICT;
-CREATE UNIQUE INDEX uq_room_participants_stay ON room_participants (user_id, room_id, joined_at);
+CREATE UNIQUE INDEX uq_room_participants_joined ON room_participants (user_id, room_id, joined_at);
 -- One seat, one ban, and never both: a second row of either kind for the same user and room cannot exist.
-CREATE UNIQUE INDEX uq_room_participants_standing ON room_participants (room_id, user_id) WHERE left_at IS NULL OR is_banned;
+CREATE UNIQUE INDEX uq_room_participants_current ON room_participants (room_id, user_id) WHERE left_at IS NULL OR is_banned;
 CREATE UNIQUE INDEX uq_room_participants_host ON room_participants (room_id) WHERE left_at IS NULL AND role = 'HOST';
 CREATE INDEX ix_room_participants_present ON room_participants (room_id, joined_at, id) WHERE left_at IS NULL;
 CREATE INDEX ix_room_participants_room ON room_participants (room_id, joined_at, id);

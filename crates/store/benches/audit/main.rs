@@ -1,4 +1,4 @@
-//! What the audit trail costs: appends, one by one and in batches, and pages far down a long trail.
+//! What the audit log costs: appends, one by one and in batches, and pages far down a long audit log.
 //!
 //! `scripts/bench` runs it, on a PostgreSQL server of its own; docs/PERFORMANCE.md says what the numbers mean. Whatever is told as
 //! a ratio was measured on both sides in the same run, in turns. Progress goes to the standard error, tables in markdown to the
@@ -28,7 +28,7 @@ struct Scale {
     rounds: usize,
     /// How long something is measured in a round.
     time: Duration,
-    /// Events of the trail whose pages are read.
+    /// Events of the audit log whose pages are read.
     events: u32,
     /// How far down the deep page is.
     depth: usize,

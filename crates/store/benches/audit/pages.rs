@@ -1,4 +1,4 @@
-//! The first page of a long trail, and one far down.
+//! The first page of a long audit log, and one far down.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -15,12 +15,12 @@ use crate::world::{World, raw};
 const PAGE: u16 = 100;
 /// How often each page is read in a round.
 const REPEATS: usize = 41;
-/// Rooms beside the one whose trail is read, and users beside the one who is asked for.
+/// Rooms beside the one whose audit log is read, and users beside the one who is asked for.
 const OTHERS: usize = 19;
 
 pub async fn near_and_far(scale: Scale) {
     let world = World::on_postgres("pages").await;
-    eprintln!("  filling the trail");
+    eprintln!("  filling the audit_log");
     fill(&world, scale.events).await;
     let actions = [
         AuditAction::ConsumerCreated,
@@ -80,7 +80,7 @@ async fn walk(store: &Store, filter: &AuditFilter, first: &PageRequest, depth: u
     let mut page = first.clone();
     for _ in 1..depth {
         let next = store.audit().list(filter, &page).await.unwrap().next;
-        page = first.clone().after(next.expect("the trail is long enough"));
+        page = first.clone().after(next.expect("the audit_log is long enough"));
     }
     page
 }
@@ -93,7 +93,7 @@ async fn millis(store: &Store, filter: &AuditFilter, page: &PageRequest) -> f64 
     millis
 }
 
-/// Pages of the database that are touched for a page of the trail, in memory or not.
+/// Pages of the database that are touched for a page of the audit log, in memory or not.
 async fn buffers(store: &Store, filter: &AuditFilter, page: &PageRequest) -> u64 {
     let plan = store.audit().explain(filter, page).await.unwrap();
     let touched = |kind: &str| {
@@ -105,15 +105,15 @@ async fn buffers(store: &Store, filter: &AuditFilter, page: &PageRequest) -> u64
     touched("Hit").unwrap() + touched("Read").unwrap()
 }
 
-/// A trail of 20 rooms and 20 users, a month long. A fifth of it is of the world's room, a fifth by its user, and each of the four
+/// A audit log of 20 rooms and 20 users, a month long. A fifth of it is of the world's room, a fifth by its user, and each of the four
 /// commonest actions is a fifth, all independent of one another.
 async fn fill(world: &World, events: u32) {
     let (mut users, mut rooms): (Vec<UserId>, Vec<RoomId>) = (Vec::new(), Vec::new());
-    let platform = world.store.acting(&Actor::system("bench"));
+    let system = world.store.acting(&Actor::system("bench"));
     for number in 0..OTHERS {
         let name = format!("user{number}");
-        let user = platform.users().register(crate::world::user(&name)).await.unwrap().id;
-        let room = platform.rooms().create(NewRoom::titled(user, &name)).await.unwrap();
+        let user = system.users().register(crate::world::user(&name)).await.unwrap().id;
+        let room = system.rooms().create(NewRoom::titled(user, &name)).await.unwrap();
         users.push(user);
         rooms.push(room.id);
     }

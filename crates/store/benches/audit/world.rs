@@ -45,10 +45,10 @@ impl World {
         let db = raw(&url).await;
         Migrator::up(&db, None).await.unwrap();
         let store = Store::from_connection(db, StoreSettings::default()).await.unwrap();
-        let platform = store.acting(&Actor::system("bench"));
-        let user = platform.users().register(user("owner")).await.unwrap().id;
+        let system = store.acting(&Actor::system("bench"));
+        let user = system.users().register(user("owner")).await.unwrap().id;
         let room = NewRoom::titled(user, "A room");
-        let room = platform.rooms().create(room).await.unwrap().id;
+        let room = system.rooms().create(room).await.unwrap().id;
         Self { url, store, user, room }
     }
 
@@ -74,12 +74,11 @@ impl World {
 
 /// A user of that name, to be registered.
 pub fn user(name: &str) -> NewUser<'_> {
-    NewUser {
-        username: name,
-        email: None,
-        display_name: name,
-        password_hash: Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"),
-    }
+    NewUser::named(
+        name,
+        name,
+        Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"),
+    )
 }
 
 /// A pool for SQL by hand.

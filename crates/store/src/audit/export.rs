@@ -1,4 +1,4 @@
-//! The trail as JSON Lines, for auditors and for what comes after the database. docs/AUDIT_EXPORT.md describes the lines.
+//! The audit log as JSON Lines, for auditors and for what comes after the database. docs/AUDIT_EXPORT.md describes the lines.
 
 use std::net::IpAddr;
 
@@ -7,14 +7,15 @@ use entity::{AuditLogId, RecordedAction, RoomId, UserId, audit_log};
 use futures_util::stream::{Stream, StreamExt};
 use serde_json::Value as Json;
 
-use super::trail::rows;
-use super::{Audit, AuditFilter, Change, Notice};
+use super::log::rows;
+use super::{Audit, AuditFilter, Change};
 use crate::authority::Operation as Asked;
-use crate::backend::audit as sql;
 use crate::error::Result;
-use crate::operation::only_the_platform;
+use crate::notice::Notice;
+use crate::operation::SYSTEM;
 use crate::page::{Cursor, Order};
 use crate::unit::Sink;
+use crate::unit::only_the_system;
 
 /// Version of the lines' shape. A member may be added within it; none is renamed, removed or given another meaning.
 pub const EXPORT_VERSION: u8 = 1;
@@ -32,7 +33,7 @@ pub struct ExportedEvent {
     pub action: RecordedAction,
     /// Which user did it.
     pub actor: Option<UserId>,
-    /// Which part of the platform did it.
+    /// Which part of the system did it.
     pub system: Option<String>,
     /// In which room.
     pub room: Option<RoomId>,
@@ -61,7 +62,7 @@ impl From<audit_log::Model> for ExportedEvent {
             ..
         } = row;
         let mut details = metadata.unwrap_or(Json::Null);
-        let system = details.as_object_mut().and_then(|members| members.remove(sql::SYSTEM));
+        let system = details.as_object_mut().and_then(|members| members.remove(SYSTEM));
         Self {
             v: EXPORT_VERSION,
             id,
@@ -105,12 +106,12 @@ pub struct AuditExport<Events> {
 
 impl<'a, S: Sink> Audit<'a, S> {
     /// Exports what the filter names, oldest first, from behind `after` on: a cursor of [`ExportedEvent::cursor`], kept beside the file
-    /// by whoever may have to go on. Appends AUDIT_EXPORTED with the filter before this returns. By the platform alone.
+    /// by whoever may have to go on. Appends AUDIT_EXPORTED with the filter before this returns. By the system alone.
     ///
     /// Rows are read in pages as the stream is polled, so a few hundred are in memory however many there are, and no connection is
     /// held in between. The stream ends with the first error.
     ///
-    /// Without an `until` it ends at the present. An event is told at the time of its unit of work and is there when that commits:
+    /// Without an `until` it ends at the present. An event has the time of its unit of work and is there when that commits:
     /// whoever exports bit by bit should set `until` a little into the past, further than any unit stays open.
     ///
     /// ```
@@ -136,15 +137,15 @@ impl<'a, S: Sink> Audit<'a, S> {
         after: Option<Cursor>,
     ) -> Result<AuditExport<impl Stream<Item = Result<ExportedEvent>> + Send + use<'a, S>>> {
         let filter = filter.checked()?;
-        only_the_platform(self.source, Asked::ExportTrail).await?;
-        let until = filter.until.unwrap_or_else(|| self.source.store().now());
+        only_the_system(self.source, Asked::ExportAuditLog).await?;
+        let until = filter.until.unwrap_or_else(|| self.source.context().now());
         let filter = AuditFilter {
             until: Some(until),
             ..filter
         };
-        // Asking for a room that never was is an export of nothing, which is told as well.
-        let told = Notice::of(filter.room, &filter.as_exported(until, after.is_some()));
-        self.source.perform(told).await?;
+        // Asking for a room that never was is an export of nothing, which is recorded as well.
+        let notice = Notice::of(filter.room, &filter.as_exported(until, after.is_some()));
+        self.source.perform(notice).await?;
         let events = rows(self.source, filter, Order::OldestFirst, after, "audit.export");
         Ok(AuditExport {
             until,

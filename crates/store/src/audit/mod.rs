@@ -1,31 +1,32 @@
-//! `audit()`: the trail of what happened. Operations append their own events; services append what they observe.
+//! `audit()`: the audit log of what happened. Operations append their own events; services append what they observe.
 
-mod event;
+pub(crate) mod batch;
 mod export;
+mod log;
 pub mod partitions;
-mod trail;
+mod search;
 pub mod writer;
 
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use entity::{AuditAction, AuditLogId, RoomId, UserId, audit_log};
-use sea_orm::{ColumnTrait, DatabaseExecutor, DbErr, QueryFilter, QueryResult};
+use sea_orm::{ColumnTrait, QueryFilter};
 use serde_json::Value as Json;
+use uuid::Uuid;
 
 use crate::actor::Actor;
 
-use crate::backend::audit as sql;
-use crate::backend::plan::Plan;
-use crate::error::{Error, Rejected, Result, Subject};
-use crate::operation::{Moment, Operation};
+use crate::error::{Error, Result, Subject};
+use crate::operation::{Event, Moment, Operation, Plan, SYSTEM, stored_details};
+use crate::read::FetchEntity;
 use crate::scope;
 use crate::unit::{Sink, Source};
 
-pub(crate) use event::EventColumns;
-pub use event::{AuditEvent, Change, MAX_DETAILS, MediaKind, Observation};
+pub(crate) use crate::event::EventColumns;
+pub use crate::event::{AuditEvent, Change, MAX_DETAILS, MediaKind, Observation};
 pub use export::{AuditExport, EXPORT_VERSION, ExportedEvent};
-pub use trail::{AuditFilter, NamedEntry, RoomName};
+pub use log::{AuditFilter, NamedEntry, RoomName};
 
 /// The repository of `audit_logs`. There is no way to change or remove what is in it.
 #[derive(Debug)]
@@ -33,16 +34,16 @@ pub struct Audit<'a, S> {
     source: &'a S,
 }
 
-/// One event of the trail.
+/// One event of the audit log.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct AuditEntry {
     /// Grows with time within a process.
     pub id: AuditLogId,
     /// When it happened: the time of its unit of work.
     pub at: DateTime<Utc>,
-    /// Who did it; none for the platform and for people who had not signed in.
+    /// Who did it; none for the system and for people who had not signed in.
     pub actor: Option<UserId>,
-    /// Which part of the platform did it.
+    /// Which part of the system did it.
     pub system: Option<String>,
     /// In which room.
     pub room: Option<RoomId>,
@@ -56,7 +57,7 @@ pub struct AuditEntry {
 
 impl From<audit_log::Model> for AuditEntry {
     fn from(row: audit_log::Model) -> Self {
-        let system = row.metadata.as_ref().and_then(|metadata| metadata.get(sql::SYSTEM));
+        let system = row.metadata.as_ref().and_then(|metadata| metadata.get(SYSTEM));
         Self {
             id: row.id,
             at: row.timestamp,
@@ -98,34 +99,42 @@ impl Operation for Append {
     type Output = AuditLogId;
 
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        sql::append(at, self.room, &self.event)
-    }
-
-    fn read(&self, row: &QueryResult) -> Result<AuditLogId, DbErr> {
-        row.try_get_by("id")
-    }
-
-    async fn refusal(&self, db: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        missing_reference(db, self.room, [self.event.target, at.actor.user_id()]).await
+        let not_found =
+            |user: Option<UserId>| Error::NotFound(Subject::User(user.unwrap_or(UserId::from_uuid(Uuid::nil()))));
+        let no_room = Error::NotFound(Subject::Room(self.room.unwrap_or(RoomId::from_uuid(Uuid::nil()))));
+        let all = format!("(SELECT 1 AS one) AS one_row WHERE ({ROOM_THERE}) AND ({TARGET_THERE}) AND ({ACTOR_THERE})");
+        let event = Event::of_columns(self.event.clone(), all).room(":room");
+        Plan::new(at, "event_1")
+            .bind("room", self.room)
+            .event_as(at, "event_1", &event)
+            .explained(ROOM_THERE, no_room)
+            .explained(TARGET_THERE, not_found(self.event.target))
+            .explained(ACTOR_THERE, not_found(at.actor.user_id()))
     }
 }
 
+/// SQL that is true when what the event points at is there, deleted or not.
+const ROOM_THERE: &str = ":room IS NULL OR EXISTS (SELECT 1 FROM rooms WHERE id = :room)";
+const TARGET_THERE: &str = ":event_1_target IS NULL OR EXISTS (SELECT 1 FROM users WHERE id = :event_1_target)";
+const ACTOR_THERE: &str = ":audit_user IS NULL OR EXISTS (SELECT 1 FROM users WHERE id = :audit_user)";
+
 /// What an event points at and there never was.
-async fn missing_reference(
-    db: &DatabaseExecutor<'_>,
+async fn missing_reference<S: Source>(
+    source: &S,
     room: Option<RoomId>,
     users: [Option<UserId>; 2],
-) -> Result<Option<Error>, DbErr> {
+) -> Result<Option<Error>> {
     use entity::{room, user};
+    let during = "audit_writer.append";
     if let Some(id) = room {
         let room = scope::find::<room::Entity, scope::Any>().filter(room::Column::Id.eq(id));
-        if room.one(db).await?.is_none() {
+        if room.fetch_one(source, during).await?.is_none() {
             return Ok(Some(Error::NotFound(Subject::Room(id))));
         }
     }
     for id in users.into_iter().flatten() {
         let user = scope::find::<user::Entity, scope::Any>().filter(user::Column::Id.eq(id));
-        if user.one(db).await?.is_none() {
+        if user.fetch_one(source, during).await?.is_none() {
             return Ok(Some(Error::NotFound(Subject::User(id))));
         }
     }
@@ -155,65 +164,9 @@ impl PreparedEvent {
             actor: actor.user_id(),
             room,
             target: event.target,
-            metadata: sql::stored_details(actor, event),
+            metadata: stored_details(actor, event),
             address: actor.address(),
             user_agent: actor.user_agent().map(str::to_owned),
         }
-    }
-}
-
-/// Something to be told whether or not what it is about exists: what does not is left out.
-#[derive(Debug)]
-pub(crate) struct Notice {
-    room: Option<RoomId>,
-    event: EventColumns,
-}
-
-impl Notice {
-    pub(crate) fn of(room: Option<RoomId>, event: &Change) -> Self {
-        Self {
-            room,
-            event: event.to_columns(),
-        }
-    }
-
-    /// Of a refusal for want of authority.
-    pub(crate) fn of_attempt(error: &Error) -> Option<Self> {
-        let Error::Rejected(Rejected::NotAllowed {
-            operation,
-            standing,
-            room,
-            user,
-        }) = error
-        else {
-            return None;
-        };
-        let attempted = serde_json::to_value(operation).ok()?.as_str()?.to_owned();
-        let observation = Observation::UnauthorizedAccessAttempt {
-            target: *user,
-            attempted,
-            standing: Some(*standing),
-        };
-        Some(Self {
-            room: *room,
-            event: observation.to_columns(),
-        })
-    }
-}
-
-impl Operation for Notice {
-    const NAME: &'static str = "audit.append";
-    type Output = ();
-
-    fn plan(&self, at: &Moment<'_>) -> Plan {
-        sql::append_always(at, self.room, &self.event)
-    }
-
-    fn read(&self, _: &QueryResult) -> Result<(), DbErr> {
-        Ok(())
-    }
-
-    async fn refusal(&self, _: &DatabaseExecutor<'_>, _: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        Ok(None)
     }
 }

@@ -1,95 +1,154 @@
-//! The start of a recording.
+//! `start`: a recording of a room begins.
 
 use chrono::{DateTime, Utc};
-use entity::{RecordingId, RoomStatus, recording, room_participant};
-use sea_orm::{ColumnTrait, DatabaseExecutor, DbErr, FromQueryResult, QueryFilter, QueryResult};
+use entity::{RecordingId, RoomId, UserId, recording, user};
 
-use super::CheckedRecording;
-use crate::authority::{Operation as Asked, Standing, may};
-use crate::backend::plan::Plan;
-use crate::backend::recordings as sql;
-use crate::error::{Conflict, Error, Invalid, Rejected, Rule, Subject};
-use crate::operation::{Moment, Operation};
-use crate::scope::{self, Any};
-use crate::{participants, rooms, users};
+use super::Recordings;
+use super::change::not_in_the_future;
+use crate::authority::{ActorRole, Operation as Asked};
+use crate::error::{Conflict, Error, Invalid, Rejected, Result};
+use crate::event::Change;
+use crate::input;
+use crate::operation::{Event, Lock, Moment, Operation, Plan, Refusal};
+use crate::rules::{ActorRoles, active};
+use crate::unit::Sink;
 
-/// What is to be deleted in the past would be gone at once.
-pub(super) fn not_in_the_future(at: &Moment<'_>, expires_at: Option<DateTime<Utc>>) -> Option<Error> {
-    let invalid = Invalid {
-        field: "expires_at",
-        rule: Rule::After("now"),
-    };
-    expires_at
-        .is_some_and(|expires_at| expires_at <= at.now)
-        .then(|| invalid.into())
+/// What a recording is made of when it starts.
+#[derive(Clone, Debug)]
+pub struct NewRecording<'a> {
+    /// What is recorded: a LIVE room that is recordable.
+    pub room: RoomId,
+    /// Whose it will be: the actor, or anybody live and active when the system starts it.
+    pub owner: UserId,
+    /// Where the file is written: 1 to 100 characters, kept as they are.
+    pub storage_bucket: &'a str,
+    /// The file's key in the bucket: 1 to 500 characters, kept as they are; unique, for ever.
+    pub storage_key: &'a str,
+    /// The name it is offered under, 1 to 255 characters.
+    pub filename: &'a str,
+    /// Anybody with the link may watch.
+    pub is_public: bool,
+    /// When it is to be deleted, in the future; none means never.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
-pub(super) struct Start(pub(super) CheckedRecording);
+/// A new recording's facts that kept the rules.
+pub(crate) struct CheckedRecording {
+    pub(crate) room: RoomId,
+    pub(crate) owner: UserId,
+    pub(crate) storage_bucket: String,
+    pub(crate) storage_key: String,
+    pub(crate) filename: String,
+    pub(crate) is_public: bool,
+    pub(crate) expires_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<NewRecording<'_>> for CheckedRecording {
+    type Error = Invalid;
+
+    fn try_from(new: NewRecording<'_>) -> Result<Self, Invalid> {
+        input::opaque("storage_bucket", new.storage_bucket, 100)?;
+        input::opaque("storage_key", new.storage_key, 500)?;
+        Ok(Self {
+            room: new.room,
+            owner: new.owner,
+            storage_bucket: new.storage_bucket.to_owned(),
+            storage_key: new.storage_key.to_owned(),
+            filename: input::line("filename", new.filename, 255)?,
+            is_public: new.is_public,
+            expires_at: new.expires_at.map(|at| input::time("expires_at", at)).transpose()?,
+        })
+    }
+}
+
+impl<S: Sink> Recordings<'_, S> {
+    /// Begins a recording, STARTED. Appends RECORDING_STARTED. Takes the room's lock; one statement on PostgreSQL. By the room's
+    /// owner or its host, for themself and while present; or by the system for anybody, present or not.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]; [`Error::NotFound`] for room or owner; [`Rejected::NotAllowed`]; [`Rejected::UserInactive`];
+    /// [`Rejected::RoomStatus`] when the room is not LIVE; [`Rejected::NotRecordable`]; [`Rejected::NotPresent`];
+    /// [`Conflict::StorageKeyTaken`], which counts deleted recordings too.
+    ///
+    /// [`Rejected::NotAllowed`]: crate::Rejected::NotAllowed
+    /// [`Rejected::UserInactive`]: crate::Rejected::UserInactive
+    /// [`Rejected::RoomStatus`]: crate::Rejected::RoomStatus
+    /// [`Rejected::NotRecordable`]: crate::Rejected::NotRecordable
+    /// [`Rejected::NotPresent`]: crate::Rejected::NotPresent
+    /// [`Conflict::StorageKeyTaken`]: crate::Conflict::StorageKeyTaken
+    pub async fn start(&self, new: NewRecording<'_>) -> Result<recording::Model> {
+        let new = CheckedRecording::try_from(new)?;
+        self.source.perform(Start(new)).await
+    }
+}
+
+pub(crate) struct Start(pub(crate) CheckedRecording);
 
 impl Operation for Start {
     const NAME: &'static str = "recordings.start";
     type Output = recording::Model;
 
-    fn forbidden(&self, at: &Moment<'_>) -> Option<Error> {
-        let standing = at.actor.standing_towards(self.0.owner);
-        if standing == Standing::Outsider {
-            let somebody_elses = Rejected::NotAllowed {
-                operation: Asked::Record,
-                standing,
-                room: Some(self.0.room),
-                user: Some(self.0.owner),
-            };
-            return Some(somebody_elses.into());
-        }
-        not_in_the_future(at, self.0.expires_at)
-    }
-
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        sql::start(at, RecordingId::from_uuid(at.id()), &self.0)
-    }
-
-    fn read(&self, row: &QueryResult) -> Result<recording::Model, DbErr> {
-        recording::Model::from_query_result(row, "")
-    }
-
-    async fn refusal(&self, db: &DatabaseExecutor<'_>, at: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        let CheckedRecording { room: id, owner, .. } = self.0;
-        let Some(room) = rooms::find(db, id).await? else {
-            return Ok(Some(Error::NotFound(Subject::Room(id))));
-        };
-        let standing = participants::standing_in(db, at, &room).await?;
-        if !may(Asked::Record, standing, None) {
-            let not_allowed = Rejected::NotAllowed {
-                operation: Asked::Record,
-                standing,
-                room: Some(id),
-                user: None,
-            };
-            return Ok(Some(not_allowed.into()));
-        }
-        if let Some(error) = users::why_not_active(db, owner).await? {
-            return Ok(Some(error));
-        }
-        if room.status != RoomStatus::Live {
-            let status = room.status;
-            return Ok(Some(Rejected::RoomStatus { room: id, status }.into()));
-        }
-        if !room.is_recordable {
-            return Ok(Some(Rejected::NotRecordable { room: id }.into()));
-        }
+        let new = &self.0;
+        let (room, user, asked) = (new.room, new.owner, Asked::Record);
+        let recording = RecordingId::from_uuid(at.id());
+        let plan = Plan::new(at, "started")
+            .denied(for_somebody_else(at, room, user))
+            .denied(not_in_the_future(at, new.expires_at))
+            .bind("recording", recording)
+            .bind("owner", user)
+            .bind("storage_key", new.storage_key.clone())
+            .bind("storage_bucket", new.storage_bucket.clone())
+            .bind("filename", new.filename.clone())
+            .bind("is_public", new.is_public)
+            .bind("expires_at", new.expires_at)
+            // Users before rooms.
+            .lock::<user::Entity>("member", Lock::Share, &["id"], "id = :owner")
+            .lock_room(room, &["id", "owner_id"])
+            .find_own_seat()
+            .view::<recording::Entity>("same_key", "storage_key = :storage_key")
+            .room_exists(room)
+            .allowed(asked, room, None);
+        let mut plan = active(plan, "member", user)
+            .guard(
+                "room",
+                "status = 'LIVE'",
+                Refusal::with("status", move |status| Rejected::RoomStatus { room, status }),
+            )
+            .guard("room", "is_recordable", Rejected::NotRecordable { room });
         if !at.actor.is_system() {
-            let seat = scope::find_undeletable::<room_participant::Entity>()
-                .filter(room_participant::Column::RoomId.eq(id))
-                .filter(room_participant::Column::UserId.eq(owner))
-                .filter(room_participant::Column::LeftAt.is_null());
-            if seat.one(db).await?.is_none() {
-                return Ok(Some(Rejected::NotPresent { user: owner, room: id }.into()));
-            }
+            // The actor's own seat is the owner's.
+            plan = plan.found("own_seat", Rejected::NotPresent { user, room });
         }
-        let same_key = scope::find::<recording::Entity, Any>()
-            .filter(recording::Column::StorageKey.eq(self.0.storage_key.as_str()))
-            .one(db)
-            .await?;
-        Ok(same_key.map(|_| Conflict::StorageKeyTaken.into()))
+        plan.absent_by("uq_recordings_storage_key", "same_key", Conflict::StorageKeyTaken)
+            .gate("allowed", "room")
+            .insert::<recording::Entity>(
+                "started",
+                at.dialect,
+                format!(
+                    "INSERT INTO recordings (id, room_id, owner_id, storage_key, storage_bucket, filename, status, started_at,
+                        retry_count, is_public, expires_at, created_at, updated_at)
+                    SELECT :recording, allowed.id, :owner, :storage_key, :storage_bucket, :filename, {status}, :now,
+                        0, :is_public, :expires_at, :now, :now
+                    FROM allowed WHERE TRUE
+                    ON CONFLICT (storage_key) DO NOTHING",
+                    status = at.dialect.as_enum("'STARTED'", "recording_status"),
+                ),
+            )
+            .event(
+                at,
+                &Event::of(&Change::RecordingStarted { recording }, "started").room("started.room_id"),
+            )
     }
+}
+
+fn for_somebody_else(at: &Moment<'_>, room: RoomId, user: UserId) -> Option<Error> {
+    let actor_role = at.actor.role_towards(user);
+    let refusal = Rejected::NotAllowed {
+        operation: Asked::Record,
+        actor_role,
+        room: Some(room),
+        user: Some(user),
+    };
+    (actor_role == ActorRole::Outsider).then(|| refusal.into())
 }

@@ -1,19 +1,68 @@
-//! The sweeps, which the platform runs from time to time.
+//! The sweeps, which the system runs from time to time. They lock the recordings alone, and wait for nobody.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
-use sea_orm::{DatabaseExecutor, DbErr, QueryResult};
+use entity::{RecordingId, RoomId};
+use sea_orm::{ColumnType, DbErr, QueryResult};
+use uuid::Uuid;
 
-use super::{MAX_SWEEP, SweptRecording};
-use crate::authority::{Operation as Asked, Standing, may};
-use crate::backend::plan::Plan;
-use crate::backend::recording_sweeps as sql;
+use super::change::{AT_REST, RUNNING};
+use super::{MAX_SWEEP, Recordings};
+use crate::authority::Operation as Asked;
 use crate::clock::to_microseconds;
-use crate::error::{Error, Invalid, Rejected, Rule};
-use crate::operation::{Moment, Operation};
+use crate::database::statement::enum_list;
+use crate::error::{Invalid, Result, Rule};
+use crate::event::Change;
+use crate::operation::{Answer, Event, Moment, Operation, Plan, column};
+use crate::rules::stop_recording_set;
+use crate::unit::Sink;
 
-pub(super) fn limit(limit: u16) -> Result<u16, Invalid> {
+/// What a sweep took: enough to purge the file, or to tell the recorder.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct SweptRecording {
+    /// The recording.
+    pub id: RecordingId,
+    /// Its room.
+    pub room_id: RoomId,
+    /// The bucket of its file.
+    pub storage_bucket: String,
+    /// The key of its file.
+    pub storage_key: String,
+}
+
+impl<S: Sink> Recordings<'_, S> {
+    /// Deletes recordings whose time has come, the longest due first, at most `limit` (1 to [`MAX_SWEEP`]), and returns them in
+    /// no order: their files are to be purged. Fewer than `limit` means that nothing is left, or that others are at it. Those
+    /// that run are left until they have stopped. Appends RECORDING_DELETED for each. One statement on PostgreSQL; locks the
+    /// recordings alone and waits for nobody, so any number of sweepers share the work. By the system. Served by
+    /// `ix_recordings_expiry`.
+    ///
+    /// Each recording is returned once, to one sweeper. Whoever must not lose any to a crash of their own sweeps inside
+    /// [`Store::transact`](crate::Store::transact) and writes the keys down before it ends.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for the limit; [`Rejected::NotAllowed`](crate::Rejected::NotAllowed).
+    pub async fn sweep_expired(&self, limit: u16) -> Result<Vec<SweptRecording>> {
+        let limit = checked_limit(limit)?;
+        self.source.perform(SweepExpired { limit }).await
+    }
+
+    /// Fails recordings that run and gave no sign of life for longer than `older_than`, which is at least a second: at most
+    /// `limit` (1 to [`MAX_SWEEP`]), the longest silent first; returns them in no order. They count as written until their last
+    /// sign of life. Appends RECORDING_FAILED for each. Locks, sharing and authority as for [`Recordings::sweep_expired`].
+    /// Served by `ix_recordings_running`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for limit or time; [`Rejected::NotAllowed`](crate::Rejected::NotAllowed).
+    pub async fn sweep_stuck(&self, older_than: Duration, limit: u16) -> Result<Vec<SweptRecording>> {
+        let limit = checked_limit(limit)?;
+        let silence = checked_silence(older_than)?;
+        self.source.perform(SweepStuck { silence, limit }).await
+    }
+}
+
+fn checked_limit(limit: u16) -> Result<u16, Invalid> {
     let broken = |rule| Invalid { field: "limit", rule };
     match limit {
         0 => Err(broken(Rule::AtLeast(1))),
@@ -23,7 +72,7 @@ pub(super) fn limit(limit: u16) -> Result<u16, Invalid> {
 }
 
 /// Less than a second would take recordings that are well. More than the clock can count back is longer than any silence.
-pub(super) fn silence(older_than: Duration) -> Result<TimeDelta, Invalid> {
+fn checked_silence(older_than: Duration) -> Result<TimeDelta, Invalid> {
     if older_than < Duration::from_secs(1) {
         return Err(Invalid {
             field: "older_than",
@@ -33,81 +82,122 @@ pub(super) fn silence(older_than: Duration) -> Result<TimeDelta, Invalid> {
     Ok(TimeDelta::from_std(older_than).unwrap_or(TimeDelta::MAX))
 }
 
-fn only_the_platform(at: &Moment<'_>) -> Option<Error> {
-    let operation = Asked::ProcessRecording;
-    let standing = if at.actor.is_system() {
-        Standing::System
-    } else {
-        Standing::Outsider
-    };
-    let not_allowed = Rejected::NotAllowed {
-        operation,
-        standing,
-        room: None,
-        user: None,
-    };
-    (!may(operation, standing, None)).then(|| not_allowed.into())
-}
-
 /// The one row of a sweep's plan: all that it took, as JSON.
-fn read(row: &QueryResult) -> Result<Vec<SweptRecording>, DbErr> {
-    let told: String = row.try_get_by("told")?;
-    serde_json::from_str(&told).map_err(|error| DbErr::Json(error.to_string()))
+impl Answer for Vec<SweptRecording> {
+    fn read(row: &QueryResult) -> Result<Self, DbErr> {
+        let swept: String = row.try_get_by("swept_recordings")?;
+        serde_json::from_str(&swept).map_err(|error| DbErr::Json(error.to_string()))
+    }
+
+    fn columns() -> Vec<(String, ColumnType)> {
+        vec![column::<String>("swept_recordings")]
+    }
 }
 
-pub(super) struct SweepExpired {
-    pub(super) limit: u16,
+/// For a change to be described before the database knows which recording it is.
+const UNKNOWN: RecordingId = RecordingId::from_uuid(Uuid::nil());
+
+pub(crate) struct SweepExpired {
+    pub(crate) limit: u16,
 }
 
 impl Operation for SweepExpired {
     const NAME: &'static str = "recordings.sweep_expired";
     type Output = Vec<SweptRecording>;
 
-    fn forbidden(&self, at: &Moment<'_>) -> Option<Error> {
-        only_the_platform(at)
-    }
-
+    /// Those being written are left until they are not.
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        sql::sweep_expired(at, self.limit)
-    }
-
-    fn read(&self, row: &QueryResult) -> Result<Self::Output, DbErr> {
-        read(row)
-    }
-
-    /// The plan always yields: having found nothing is no refusal.
-    async fn refusal(&self, _: &DatabaseExecutor<'_>, _: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        Ok(None)
+        let change = Change::RecordingDeleted {
+            recording: UNKNOWN,
+            expired: true,
+        };
+        let due = format!(
+            "deleted_at IS NULL AND expires_at <= :now AND status IN ({}) ORDER BY expires_at, id",
+            enum_list(AT_REST)
+        );
+        sweep(
+            at,
+            Plan::new(at, "result"),
+            self.limit,
+            &due,
+            "deleted_at = :now",
+            &change,
+        )
     }
 }
 
-pub(super) struct SweepStuck {
-    pub(super) silence: TimeDelta,
-    pub(super) limit: u16,
+pub(crate) struct SweepStuck {
+    pub(crate) silence: TimeDelta,
+    pub(crate) limit: u16,
 }
 
 impl Operation for SweepStuck {
     const NAME: &'static str = "recordings.sweep_stuck";
     type Output = Vec<SweptRecording>;
 
-    fn forbidden(&self, at: &Moment<'_>) -> Option<Error> {
-        only_the_platform(at)
-    }
-
+    /// They count as written until their last sign of progress.
     fn plan(&self, at: &Moment<'_>) -> Plan {
         // Not before 1970: both databases compare such times, SQLite as text.
         let before = at.now.checked_sub_signed(self.silence);
         let before = before.map_or(DateTime::UNIX_EPOCH, |before| before.max(DateTime::UNIX_EPOCH));
         let message = format!("no progress for {} s", self.silence.num_seconds());
-        sql::sweep_stuck(at, self.limit, to_microseconds(before), &message)
+        let change = Change::RecordingFailed {
+            recording: UNKNOWN,
+            message: message.clone(),
+            stuck: true,
+        };
+        let due = format!(
+            "status IN ({}) AND updated_at < :before AND deleted_at IS NULL ORDER BY updated_at, id",
+            enum_list(RUNNING)
+        );
+        let rest = stop_recording_set(at.dialect, "updated_at", "duration_seconds");
+        let set = format!("status = 'FAILED', error_message = :message, {rest}");
+        let plan = Plan::new(at, "result")
+            .bind("before", to_microseconds(before))
+            .bind("message", message);
+        sweep(at, plan, self.limit, &due, &set, &change)
     }
+}
 
-    fn read(&self, row: &QueryResult) -> Result<Self::Output, DbErr> {
-        read(row)
-    }
-
-    /// As for [`SweepExpired`].
-    async fn refusal(&self, _: &DatabaseExecutor<'_>, _: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        Ok(None)
-    }
+/// Takes up to `limit` rows that nobody else has taken, changes them, and says which: one row always.
+fn sweep(at: &Moment<'_>, plan: Plan, limit: u16, due: &str, set: &str, change: &Change) -> Plan {
+    let id = at.dialect.uuid_text("swept.id");
+    let swept = at.dialect.json_rows(&[
+        ("id", id.as_str()),
+        ("room_id", &at.dialect.uuid_text("swept.room_id")),
+        ("storage_bucket", "swept.storage_bucket"),
+        ("storage_key", "swept.storage_key"),
+    ]);
+    plan.denied(at.only_the_system(Asked::ProcessRecording))
+        .bind("limit", i64::from(limit))
+        .lookup(
+            "due",
+            &["id"],
+            format!(
+                "SELECT id FROM recordings WHERE {due} LIMIT :limit{}",
+                at.dialect.for_change_of_free()
+            ),
+        )
+        .lookup(
+            "swept",
+            &["id", "room_id", "storage_bucket", "storage_key"],
+            format!(
+                "UPDATE recordings SET {set}, updated_at = {updated_at} WHERE {due}
+                RETURNING id, room_id, storage_bucket, storage_key",
+                updated_at = at.dialect.later(":now", "updated_at"),
+                due = at.dialect.among("id", "SELECT id FROM due"),
+            ),
+        )
+        .step(
+            "result",
+            &["swept_recordings"],
+            format!("SELECT {swept} AS swept_recordings FROM swept"),
+        )
+        .event(
+            at,
+            &Event::of(change, "swept")
+                .room("swept.room_id")
+                .computed("recording", id)
+                .for_each("swept.id"),
+        )
 }

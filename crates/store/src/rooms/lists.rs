@@ -2,15 +2,13 @@
 
 use entity::{RoomStatus, UserId, room, room_participant, user};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{
-    ColumnTrait, FromQueryResult, JoinType, PaginatorTrait, QueryFilter, QueryResult, QuerySelect, RelationTrait,
-    Select,
-};
+use sea_orm::{ColumnTrait, FromQueryResult, JoinType, QueryFilter, QueryResult, QuerySelect, RelationTrait, Select};
 
 use super::{Rooms, typed_code};
 use crate::error::Result;
 use crate::page::{Page, PageRequest};
 use crate::participants::{ParticipantWithUser, Participants, Person};
+use crate::read::{Fetch, FetchEntity};
 use crate::scope::{self, Visibility};
 use crate::unit::Source;
 
@@ -31,7 +29,7 @@ pub struct RoomOverview {
 pub enum RoomFilter {
     /// A user's own, by (created_at, id). Served by `ix_rooms_owner`.
     OwnedBy(UserId),
-    /// Those a user is present in, by (created_at, id). Served by `uq_room_participants_stay`.
+    /// Those a user is present in, by (created_at, id). Served by `uq_room_participants_joined`.
     AttendedBy(UserId),
     /// Running and listed for everybody, by (started_at, id). Served by `ix_rooms_live_public`.
     LivePublic,
@@ -106,10 +104,10 @@ impl<S: Source, V: Visibility> Rooms<'_, S, V> {
                 Person::USERNAME,
             )
             .column_as(user::Column::DisplayName, Person::DISPLAY_NAME)
-            .into_model::<RoomWithOwner>()
-            .one(&self.source.executor())
-            .await
-            .map_err(|error| self.source.failed(&error, "rooms.find_by_code"))?;
+            .fetch_all_as::<RoomWithOwner, _>(self.source, "rooms.find_by_code")
+            .await?
+            .into_iter()
+            .next();
         let Some(RoomWithOwner { room, owner }) = found else {
             return Ok(None);
         };
@@ -128,9 +126,8 @@ impl<S: Source, V: Visibility> Rooms<'_, S, V> {
                 filter.time_column(),
                 room::Column::Id,
             )
-            .all(&self.source.executor())
-            .await
-            .map_err(|error| self.source.failed(&error, "rooms.list"))?;
+            .fetch_all(self.source, "rooms.list")
+            .await?;
         Ok(page.page(rows, |room| (filter.time_of(room), room.id.as_uuid())))
     }
 
@@ -141,9 +138,8 @@ impl<S: Source, V: Visibility> Rooms<'_, S, V> {
     pub async fn count(&self, filter: RoomFilter) -> Result<u64> {
         filter
             .apply(scope::find::<room::Entity, V>())
-            .count(&self.source.executor())
+            .fetch_count(self.source, "rooms.count")
             .await
-            .map_err(|error| self.source.failed(&error, "rooms.count"))
     }
 }
 

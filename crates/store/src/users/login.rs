@@ -1,20 +1,21 @@
 //! Logins: what they leave behind, and signing in through an external provider.
 
 use entity::{AuditLogId, AuthProviderId, UserId, auth_provider, user};
-use sea_orm::{DatabaseExecutor, DbErr, FromQueryResult, QueryFilter, QueryResult};
+use sea_orm::{ColumnTrait, QueryFilter};
 
-use crate::audit::{Audit, Observation};
-use crate::auth_providers::{Link, find_of};
+use super::register::{CheckedProfile, RegisterWithProvider};
+use super::{ProviderProfile, Users, has_name_or_address};
+use crate::audit::Audit;
+use crate::auth_providers::Link;
 use crate::authority::Operation as Asked;
-use crate::backend::plan::Plan;
-use crate::backend::providers as sql;
 use crate::error::{Conflict, Error, Rejected, Result, Subject};
+use crate::event::{Change, Observation};
 use crate::input;
-use crate::operation::{Moment, Operation, only_the_platform};
+use crate::operation::{Columns, Event, Lock, Moment, Operation, Plan};
+use crate::read::FetchEntity;
+use crate::rules::active;
 use crate::scope::{self, Live};
-use crate::unit::Sink;
-use crate::users::external::{RegisterExternal, find_account};
-use crate::users::{CheckedProfile, ProviderProfile, Users, has_name_or_address, why_not_active};
+use crate::unit::{Sink, only_the_system};
 
 /// How often signing in starts again because somebody linked or unlinked what it had found.
 const SIGN_IN_TRIES: u32 = 16;
@@ -44,7 +45,7 @@ pub enum SignedInHow {
 
 impl<S: Sink> Users<'_, S> {
     /// Notes that a user signed in through one of their accounts: `last_login_at`, and the account's `last_used_at`. Appends
-    /// USER_LOGIN_SUCCESS. Takes the user's lock; one statement on PostgreSQL. By the platform, which alone knows that
+    /// USER_LOGIN_SUCCESS. Takes the user's lock; one statement on PostgreSQL. By the system, which alone knows that
     /// password or assertion were right.
     ///
     /// # Errors
@@ -55,19 +56,18 @@ impl<S: Sink> Users<'_, S> {
     }
 
     /// Notes that somebody failed to sign in. `login` is what they typed as name or address, whether or not there is such a
-    /// user; the trail keeps 255 characters of it, without control characters. Never pass a password. Appends
+    /// user; the audit log keeps 255 characters of it, without control characters. Never pass a password. Appends
     /// USER_LOGIN_FAILED, with the user if there is one by that name, and changes nothing else. By anybody.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the acting user does not exist.
     pub async fn record_failed_login(&self, login: &str) -> Result<AuditLogId> {
-        let dialect = self.source.store().dialect();
+        let dialect = self.source.context().dialect();
         let key = input::login_key(login);
         let user = scope::find::<user::Entity, Live>()
             .filter(has_name_or_address(dialect, Some(&key), Some(&key)))
-            .one(&self.source.executor())
-            .await
-            .map_err(|error| self.source.failed(&error, "record_failed_login"))?;
+            .fetch_one(self.source, "record_failed_login")
+            .await?;
         let observation = Observation::UserLoginFailed {
             target: user.map(|user| user.id),
             login: login.to_owned(),
@@ -75,7 +75,7 @@ impl<S: Sink> Users<'_, S> {
         Audit::new(self.source).append(None, observation).await
     }
 
-    /// Signs somebody in whom an external provider has vouched for, and records the login. By the platform, which alone has
+    /// Signs somebody in whom an external provider has vouched for, and records the login. By the system, which alone has
     /// checked the provider's word. In this order:
     /// 1. The account is linked to a user: that user.
     /// 2. The provider verified the address, and it is the verified address of a user here: the account is linked to them.
@@ -91,7 +91,7 @@ impl<S: Sink> Users<'_, S> {
     /// [`Conflict::UsernameTaken`] for a new user: propose another; [`Rejected::UserInactive`]; [`Rejected::NotAllowed`].
     pub async fn sign_in_with_provider(&self, profile: ProviderProfile<'_>) -> Result<ProviderLogin> {
         let profile = CheckedProfile::try_from(profile)?;
-        only_the_platform(self.source, Asked::RecordLogin).await?;
+        only_the_system(self.source, Asked::RecordLogin).await?;
         let mut how = SignedInHow::SignedIn;
         let mut looked_again = false;
         for _ in 0..SIGN_IN_TRIES {
@@ -121,22 +121,23 @@ impl<S: Sink> Users<'_, S> {
 
     async fn find_linked(&self, profile: &CheckedProfile) -> Result<Option<auth_provider::Model>> {
         let account = &profile.account;
-        find_account(&self.source.executor(), account.provider, &account.provider_id)
+        scope::find_undeletable::<auth_provider::Entity>()
+            .filter(auth_provider::Column::ProviderType.eq(account.provider))
+            .filter(auth_provider::Column::ProviderId.eq(account.provider_id.as_str()))
+            .fetch_one(self.source, "sign_in_with_provider")
             .await
-            .map_err(|error| self.source.failed(&error, "sign_in_with_provider"))
     }
 
     async fn make_link(&self, profile: &CheckedProfile) -> Result<SignedInHow> {
         let Some(address) = profile.account.email.as_deref() else {
             return self.register_profile(profile).await;
         };
-        let dialect = self.source.store().dialect();
+        let dialect = self.source.context().dialect();
         let has_address = has_name_or_address(dialect, None, Some(&input::login_key(address)));
         let owner = scope::find::<user::Entity, Live>()
             .filter(has_address)
-            .one(&self.source.executor())
-            .await
-            .map_err(|error| self.source.failed(&error, "sign_in_with_provider"))?;
+            .fetch_one(self.source, "sign_in_with_provider")
+            .await?;
         match owner {
             None => self.register_profile(profile).await,
             Some(user) if user.is_verified && profile.email_is_verified => {
@@ -145,7 +146,14 @@ impl<S: Sink> Users<'_, S> {
                 }
                 let (user, account) = (user.id, &profile.account);
                 let address = Some(address);
-                self.source.perform(Link { user, account, address }).await?;
+                self.source
+                    .perform(Link {
+                        user,
+                        account,
+                        metadata: None,
+                        address,
+                    })
+                    .await?;
                 Ok(SignedInHow::LinkedByVerifiedEmail)
             }
             Some(_) => Err(Conflict::EmailTaken.into()),
@@ -153,39 +161,52 @@ impl<S: Sink> Users<'_, S> {
     }
 
     async fn register_profile(&self, profile: &CheckedProfile) -> Result<SignedInHow> {
-        self.source.perform(RegisterExternal(profile)).await?;
+        self.source.perform(RegisterWithProvider(profile)).await?;
         Ok(SignedInHow::Registered)
     }
 }
 
-struct RecordLogin {
-    user: UserId,
-    provider: AuthProviderId,
+pub(crate) struct RecordLogin {
+    pub(crate) user: UserId,
+    pub(crate) provider: AuthProviderId,
 }
 
 impl Operation for RecordLogin {
     const NAME: &'static str = "users.record_login";
     type Output = user::Model;
 
-    fn forbidden(&self, at: &Moment<'_>) -> Option<Error> {
-        at.only_oneself(Asked::RecordLogin, None, self.user)
-    }
-
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        sql::record_login(at, self.user, self.provider)
-    }
-
-    fn read(&self, row: &QueryResult) -> Result<user::Model, DbErr> {
-        user::Model::from_query_result(row, "")
-    }
-
-    async fn refusal(&self, db: &DatabaseExecutor<'_>, _: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        if let Some(error) = why_not_active(db, self.user).await? {
-            return Ok(Some(error));
-        }
-        let account = find_of(db, self.user, self.provider).await?;
-        Ok(account
-            .is_none()
-            .then_some(Error::NotFound(Subject::Provider(self.provider))))
+        let Self { user, provider } = *self;
+        let change = Change::UserLoginSuccess {
+            target: user,
+            provider: entity::AuthProviderType::Local,
+        };
+        let plan = Plan::new(at, "signed_in")
+            .denied(at.only_oneself(Asked::RecordLogin, None, user))
+            .bind("user", user)
+            .bind("provider", provider)
+            .lock::<user::Entity>("account", Lock::Change, &["id"], "id = :user")
+            .lock::<auth_provider::Entity>(
+                "used",
+                Lock::Change,
+                &["id", "provider_type"],
+                "id = :provider AND user_id = (SELECT id FROM account)",
+            );
+        active(plan, "account", user)
+            .found("used", Error::NotFound(Subject::Provider(provider)))
+            .update::<user::Entity>(
+                "signed_in",
+                Columns::All,
+                "last_login_at = :now, updated_at = :now",
+                "id = (SELECT id FROM account) AND EXISTS (SELECT 1 FROM used)",
+            )
+            .effect(
+                "touched",
+                "UPDATE auth_providers SET last_used_at = :now, updated_at = :now WHERE id = (SELECT id FROM used)",
+            )
+            .event(
+                at,
+                &Event::of(&change, "signed_in, used").computed("provider", "used.provider_type"),
+            )
     }
 }

@@ -8,18 +8,18 @@ use conferencing_store::{
     ProviderTokens, RecordingMeasures, RoomChanges, Store, StoreSettings, TokenKey, Unit,
 };
 
+use crate::accounts_support::account;
 use crate::checks::assert_sabotaged;
 use crate::harness::{Raw, TestDb, password_hash, settings};
-use crate::identity::account;
 use crate::model::check_invariants;
 use crate::recordings::{new_recording, recording_in};
 use crate::users::new_user;
 
 crate::cases![
-    every_change_tells_the_trail_exactly_once,
-    a_change_that_cannot_tell_the_trail_does_not_happen,
+    every_change_is_recorded_exactly_once,
+    a_change_that_cannot_be_recorded_does_not_happen,
     a_change_that_fails_half_way_leaves_nothing,
-    a_change_that_is_rolled_back_tells_the_trail_nothing,
+    a_change_that_is_rolled_back_is_not_recorded,
 ];
 
 /// Every operation that writes. A new one must be added here. (The sweeps and the re-encryption write for many rows at once;
@@ -33,14 +33,14 @@ enum Mutator {
     StoreTokens,
     RecordLogin,
     RecordFailedLogin,
-    ChangeProfile,
+    UpdateProfile,
     SetPasswordHash,
-    MarkVerified,
+    VerifyEmail,
     Deactivate,
     Reactivate,
     Erase,
     Export,
-    ExportTrail,
+    ExportAuditLog,
     Create,
     Update,
     Cancel,
@@ -82,14 +82,14 @@ const ALL: [Mutator; 46] = [
     Mutator::StoreTokens,
     Mutator::RecordLogin,
     Mutator::RecordFailedLogin,
-    Mutator::ChangeProfile,
+    Mutator::UpdateProfile,
     Mutator::SetPasswordHash,
-    Mutator::MarkVerified,
+    Mutator::VerifyEmail,
     Mutator::Deactivate,
     Mutator::Reactivate,
     Mutator::Erase,
     Mutator::Export,
-    Mutator::ExportTrail,
+    Mutator::ExportAuditLog,
     Mutator::Create,
     Mutator::Update,
     Mutator::Cancel,
@@ -145,18 +145,18 @@ macro_rules! perform {
                 .map(drop),
             Mutator::RecordLogin => $source.users().record_login($on.guest, $on.account()).await.map(drop),
             Mutator::RecordFailedLogin => $source.users().record_failed_login("nobody").await.map(drop),
-            Mutator::ChangeProfile => $source.users().change_profile($on.guest, new_name()).await.map(drop),
+            Mutator::UpdateProfile => $source.users().update_profile($on.guest, new_name()).await.map(drop),
             Mutator::SetPasswordHash => $source
                 .users()
                 .set_password_hash($on.guest, password_hash())
                 .await
                 .map(drop),
-            Mutator::MarkVerified => $source.users().mark_verified($on.guest, &$on.address()).await.map(drop),
+            Mutator::VerifyEmail => $source.users().verify_email($on.guest, &$on.address()).await.map(drop),
             Mutator::Deactivate => $source.users().deactivate($on.guest).await.map(drop),
             Mutator::Reactivate => $source.users().reactivate($on.guest).await.map(drop),
             Mutator::Erase => $source.users().erase($on.guest).await.map(drop),
             Mutator::Export => $source.users().export($on.guest).await.map(drop),
-            Mutator::ExportTrail => $source
+            Mutator::ExportAuditLog => $source
                 .audit()
                 .export(AuditFilter::of_room($on.room), None)
                 .await
@@ -237,7 +237,7 @@ macro_rules! perform {
 }
 
 impl Mutator {
-    /// What it tells the trail, and which tables it inserts into or updates besides.
+    /// What it is recorded in the audit log, and which tables it inserts into or updates besides.
     fn effects(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
             Self::Register => (&["USER_REGISTERED"], &["users", "auth_providers"]),
@@ -247,14 +247,14 @@ impl Mutator {
             Self::StoreTokens => (&["PROVIDER_TOKENS_STORED"], &["auth_providers"]),
             Self::RecordLogin => (&["USER_LOGIN_SUCCESS"], &["users", "auth_providers"]),
             Self::RecordFailedLogin => (&["USER_LOGIN_FAILED"], &[]),
-            Self::ChangeProfile => (&["USER_PROFILE_CHANGED"], &["users"]),
+            Self::UpdateProfile => (&["USER_PROFILE_CHANGED"], &["users"]),
             Self::SetPasswordHash => (&["USER_PASSWORD_CHANGED"], &["users"]),
-            Self::MarkVerified => (&["USER_VERIFIED"], &["users"]),
+            Self::VerifyEmail => (&["USER_VERIFIED"], &["users"]),
             Self::Deactivate => (&["USER_DEACTIVATED"], &["users", "rooms", "room_participants"]),
             Self::Reactivate => (&["USER_REACTIVATED"], &["users"]),
             Self::Erase => (&["USER_DELETED"], &["users"]),
             Self::Export => (&["USER_DATA_EXPORTED"], &[]),
-            Self::ExportTrail => (&["AUDIT_EXPORTED"], &[]),
+            Self::ExportAuditLog => (&["AUDIT_EXPORTED"], &[]),
             Self::Create => (&["ROOM_CREATED"], &["rooms"]),
             Self::Update => (&["ROOM_UPDATED"], &["rooms"]),
             Self::Cancel => (&["ROOM_CANCELLED"], &["rooms"]),
@@ -301,9 +301,9 @@ impl Mutator {
     async fn prepare(self, db: &TestDb, name: &str) -> Prepared {
         let owner = db.user(&format!("{name}-owner")).await;
         let address = format!("{}@example.org", name.to_lowercase());
-        let platform = db.platform();
+        let system = db.system();
         let username = format!("{name}-guest");
-        let guest = platform
+        let guest = system
             .users()
             .register(new_user(&username, Some(&address)))
             .await
@@ -318,39 +318,33 @@ impl Mutator {
             recording: None,
         };
         match self {
-            Self::Join | Self::End => drop(platform.rooms().start(room.id).await.unwrap()),
+            Self::Join | Self::End => drop(system.rooms().start(room.id).await.unwrap()),
             Self::Leave | Self::Kick | Self::Ban | Self::Promote | Self::Deactivate => {
                 drop(db.seat(&room, &guest).await);
             }
-            Self::Demote => drop(platform.participants().join(room.id, guest.id, CoHost).await.unwrap()),
+            Self::Demote => drop(system.participants().join(room.id, guest.id, CoHost).await.unwrap()),
             Self::HandOver | Self::EndWithGuests => {
                 db.seat(&room, &guest).await;
                 db.seat(&room, &owner).await;
             }
-            Self::Unban => drop(
-                platform
-                    .participants()
-                    .ban(room.id, guest.id, None, None)
-                    .await
-                    .unwrap(),
-            ),
-            Self::Restore => drop(platform.rooms().delete(room.id).await.unwrap()),
-            Self::Reactivate => drop(platform.users().deactivate(guest.id).await.unwrap()),
+            Self::Unban => drop(system.participants().ban(room.id, guest.id, None, None).await.unwrap()),
+            Self::Restore => drop(system.rooms().delete(room.id).await.unwrap()),
+            Self::Reactivate => drop(system.users().deactivate(guest.id).await.unwrap()),
             Self::Unlink | Self::StoreTokens | Self::RecordLogin => {
-                let linked = platform.auth_providers().link(guest.id, account(Google, name)).await;
+                let linked = system.auth_providers().link(guest.id, account(Google, name)).await;
                 on.account = Some(linked.unwrap().id);
             }
             _ => {}
         }
         if let Some(status) = self.recording_status() {
-            platform.rooms().start(room.id).await.unwrap();
-            on.recording = Some(recording_in(&platform, room.id, owner.id, status, name).await);
+            system.rooms().start(room.id).await.unwrap();
+            on.recording = Some(recording_in(&system, room.id, owner.id, status, name).await);
         }
         if let (Self::RestoreRecording, Some(recording)) = (self, on.recording) {
-            platform.recordings().delete(recording).await.unwrap();
+            system.recordings().delete(recording).await.unwrap();
         }
         if matches!(self, Self::StartRecording) {
-            platform.rooms().start(room.id).await.unwrap();
+            system.rooms().start(room.id).await.unwrap();
         }
         on
     }
@@ -454,17 +448,17 @@ async fn told_since(raw: &Raw, known: usize) -> Vec<String> {
         .split_off(known)
 }
 
-pub async fn every_change_tells_the_trail_exactly_once(db: TestDb) {
-    let (raw, store, platform) = (db.raw().await, keyed(&db).await, Actor::system("test"));
+pub async fn every_change_is_recorded_exactly_once(db: TestDb) {
+    let (raw, store, system) = (db.raw().await, keyed(&db).await, Actor::system("test"));
     for mutator in ALL {
         let on = mutator.prepare(&db, &format!("{mutator:?}-alone")).await;
         let known = told_since(&raw, 0).await.len();
-        mutator.alone(&store.acting(&platform), &on).await.unwrap();
+        mutator.alone(&store.acting(&system), &on).await.unwrap();
         assert_eq!(told_since(&raw, known).await, mutator.events(), "{mutator:?} alone");
 
         let on = mutator.prepare(&db, &format!("{mutator:?}-inside")).await;
         let known = told_since(&raw, 0).await.len();
-        let unit = store.begin(&platform).await.unwrap();
+        let unit = store.begin(&system).await.unwrap();
         mutator.inside(&unit, &on).await.unwrap();
         unit.commit().await.unwrap();
         assert_eq!(told_since(&raw, known).await, mutator.events(), "{mutator:?} inside");
@@ -472,25 +466,25 @@ pub async fn every_change_tells_the_trail_exactly_once(db: TestDb) {
     check_invariants(&raw, &store).await;
 }
 
-/// Runs a change that must fail in each of the ways in which one can be run. None may leave a trace.
+/// Runs a change that must fail in each of the sign-in methods which one can be run. None may leave a trace.
 async fn assert_fails_without_trace(store: &Store, raw: &Raw, mutator: Mutator, on: &Prepared, what: &str) {
-    let platform = Actor::system("test");
+    let system = Actor::system("test");
     let before = raw.snapshot().await;
-    assert_sabotaged(&mutator.alone(&store.acting(&platform), on).await, what);
+    assert_sabotaged(&mutator.alone(&store.acting(&system), on).await, what);
     assert_eq!(raw.snapshot().await, before, "{what}");
 
-    let unit = store.begin(&platform).await.unwrap();
+    let unit = store.begin(&system).await.unwrap();
     assert_sabotaged(&mutator.inside(&unit, on).await, what);
     let committed = unit.commit().await;
     assert!(matches!(committed, Err(Error::Aborted { .. })), "{what}: {committed:?}");
     assert_eq!(raw.snapshot().await, before, "{what}");
 
     let returned = store
-        .transact(&platform, |unit| async move { mutator.inside(&unit, on).await })
+        .transact(&system, |unit| async move { mutator.inside(&unit, on).await })
         .await;
     assert_sabotaged(&returned, what);
     let swallowed: Result<(), Error> = store
-        .transact(&platform, |unit| async move {
+        .transact(&system, |unit| async move {
             let _ = mutator.inside(&unit, on).await;
             Ok(())
         })
@@ -499,7 +493,7 @@ async fn assert_fails_without_trace(store: &Store, raw: &Raw, mutator: Mutator, 
     assert_eq!(raw.snapshot().await, before, "{what}");
 }
 
-async fn a_change_that_cannot_tell_the_trail_does_not_happen(db: TestDb) {
+async fn a_change_that_cannot_be_recorded_does_not_happen(db: TestDb) {
     let (raw, store) = (db.raw().await, keyed(&db).await);
     for mutator in ALL {
         for event in mutator.events() {
@@ -527,12 +521,12 @@ async fn a_change_that_fails_half_way_leaves_nothing(db: TestDb) {
     check_invariants(&raw, &store).await;
 }
 
-async fn a_change_that_is_rolled_back_tells_the_trail_nothing(db: TestDb) {
-    let (raw, store, platform) = (db.raw().await, keyed(&db).await, Actor::system("test"));
+async fn a_change_that_is_rolled_back_is_not_recorded(db: TestDb) {
+    let (raw, store, system) = (db.raw().await, keyed(&db).await, Actor::system("test"));
     for mutator in ALL {
         let on = mutator.prepare(&db, &format!("{mutator:?}")).await;
         let before = raw.snapshot().await;
-        let unit = store.begin(&platform).await.unwrap();
+        let unit = store.begin(&system).await.unwrap();
         mutator.inside(&unit, &on).await.unwrap();
         unit.roll_back().await.unwrap();
         assert_eq!(raw.snapshot().await, before, "{mutator:?}");

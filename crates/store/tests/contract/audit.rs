@@ -1,4 +1,4 @@
-//! The trail: what is appended reads back, in order, page by page.
+//! The audit log: what is appended reads back, in order, page by page.
 
 use std::net::IpAddr;
 
@@ -15,16 +15,17 @@ use uuid::Uuid;
 use crate::harness::{Backend, Raw, TestDb};
 
 crate::cases![
+    an_actor_who_does_not_exist_is_not_found,
     every_observation_reads_back,
     pages_lose_and_double_nothing_when_much_happened_at_once,
-    a_rooms_trail_has_that_room_alone_and_outlives_it,
+    a_rooms_audit_log_has_that_room_alone_and_outlives_it,
     who_did_it_and_from_where_comes_back,
     every_change_carries_who_did_it_and_from_where,
     user_agents_are_cut_and_cleaned,
     an_action_of_another_build_does_not_fail_the_page,
     metadata_of_another_build_does_not_fail_the_page,
-    what_does_not_exist_cannot_be_told_of,
-    what_is_deleted_can_be_told_of,
+    what_does_not_exist_cannot_be_recorded,
+    what_is_deleted_can_be_recorded,
 ];
 
 /// One of each, with each kind of media and with texts that need care.
@@ -69,7 +70,7 @@ fn observations(target: UserId) -> Vec<(&'static str, Observation)> {
             Observation::UnauthorizedAccessAttempt {
                 target: None,
                 attempted: "null".to_owned(),
-                standing: None,
+                actor_role: None,
             },
         ),
         (
@@ -106,7 +107,7 @@ async fn every_observation_reads_back(db: TestDb) {
         });
     }
     let found: Vec<_> = db
-        .trail(room.id)
+        .audit_log(room.id)
         .await
         .into_iter()
         .filter(|entry| matches!(entry.event, AuditEvent::Observation(_)))
@@ -136,8 +137,8 @@ async fn walk(store: &Store, room: RoomId, size: u16, order: Order) -> Vec<Audit
 async fn pages_lose_and_double_nothing_when_much_happened_at_once(db: TestDb) {
     let ada = db.user("ada").await;
     let (store, clock) = db.with_manual_clock().await;
-    let platform = store.acting(&Actor::system("test"));
-    let room = platform
+    let system = store.acting(&Actor::system("test"));
+    let room = system
         .rooms()
         .create(NewRoom::titled(ada.id, "A room"))
         .await
@@ -148,14 +149,14 @@ async fn pages_lose_and_double_nothing_when_much_happened_at_once(db: TestDb) {
         for number in 0..5 {
             let limit = number.to_string();
             let observation = Observation::RateLimitExceeded { limit };
-            ids.push(platform.audit().append(Some(room), observation).await.unwrap());
+            ids.push(system.audit().append(Some(room), observation).await.unwrap());
         }
         clock.advance(TimeDelta::microseconds(1));
     }
     for size in [1, 2, 3, 5, 15, 16, 17, 500] {
         let found: Vec<_> = walk(&store, room, size, Order::OldestFirst).await;
         let found: Vec<_> = found.into_iter().map(|entry| entry.id).collect();
-        // Ids grow within a process, so what happened at one time is told in the order in which it happened.
+        // Ids grow within a process, so what happened at one time is recorded in the order in which it happened.
         assert_eq!(found, ids, "{size}");
         let found: Vec<_> = walk(&store, room, size, Order::NewestFirst).await;
         let found: Vec<_> = found.into_iter().rev().map(|entry| entry.id).collect();
@@ -163,22 +164,22 @@ async fn pages_lose_and_double_nothing_when_much_happened_at_once(db: TestDb) {
     }
 }
 
-async fn a_rooms_trail_has_that_room_alone_and_outlives_it(db: TestDb) {
+async fn a_rooms_audit_log_has_that_room_alone_and_outlives_it(db: TestDb) {
     let ada = db.user("ada").await;
     let (room, other) = (db.room(&ada, 5).await.id, db.room(&ada, 5).await.id);
     for room in [Some(room), Some(other), None] {
         let share = Observation::ScreenShareStarted {};
-        db.platform().audit().append(room, share).await.unwrap();
+        db.system().audit().append(room, share).await.unwrap();
     }
     let raw = db.raw().await;
     raw.run("UPDATE rooms SET deleted_at = updated_at").await;
     raw.run("UPDATE users SET deleted_at = updated_at").await;
     for room in [room, other] {
-        let trail = db.trail(room).await;
-        assert!(trail.iter().all(|entry| entry.room == Some(room)));
+        let audit_log = db.audit_log(room).await;
+        assert!(audit_log.iter().all(|entry| entry.room == Some(room)));
         assert_eq!(db.actions(room).await, ["ROOM_CREATED", "SCREEN_SHARE_STARTED"]);
     }
-    assert_eq!(db.trail(RoomId::from_uuid(Uuid::from_u128(1))).await, []);
+    assert_eq!(db.audit_log(RoomId::from_uuid(Uuid::from_u128(1))).await, []);
 }
 
 async fn who_did_it_and_from_where_comes_back(db: TestDb) {
@@ -205,7 +206,7 @@ async fn who_did_it_and_from_where_comes_back(db: TestDb) {
                 .append(Some(room), logout())
                 .await
                 .unwrap();
-            let entry = db.trail(room).await.pop().unwrap();
+            let entry = db.audit_log(room).await.pop().unwrap();
             assert_eq!(
                 (entry.id, entry.address, entry.user_agent.as_deref()),
                 (id, Some(address), Some(agent))
@@ -245,8 +246,8 @@ async fn every_change_carries_who_did_it_and_from_where(db: TestDb) {
     guest.participants().join(room, ben.1, Participant).await.unwrap();
     owner.participants().kick(room, ben.1, None).await.unwrap();
     owner.rooms().end(room).await.unwrap();
-    let told: Vec<_> = db
-        .trail(room)
+    let recorded: Vec<_> = db
+        .audit_log(room)
         .await
         .into_iter()
         .map(|entry| (entry.event.action(), entry.actor))
@@ -261,7 +262,7 @@ async fn every_change_carries_who_did_it_and_from_where(db: TestDb) {
         ("USER_KICKED", ada),
         ("ROOM_ENDED", ada),
     ];
-    assert_eq!(told, expected.map(|(action, actor)| (action.to_owned(), actor)));
+    assert_eq!(recorded, expected.map(|(action, actor)| (action.to_owned(), actor)));
     let from_there = match db.backend {
         Backend::Sqlite => "ip_address = '203.0.113.7' AND user_agent = 'Agent/1.0'",
         Backend::Postgres => "ip_address = inet '203.0.113.7' AND user_agent = 'Agent/1.0'",
@@ -285,7 +286,7 @@ async fn user_agents_are_cut_and_cleaned(db: TestDb) {
         let acting = db.store.acting(&Actor::system("test").with_user_agent(given));
         let logout = Observation::UserLogout {};
         acting.audit().append(Some(room), logout).await.unwrap();
-        let entry = db.trail(room).await.pop().unwrap();
+        let entry = db.audit_log(room).await.pop().unwrap();
         assert_eq!(entry.user_agent.as_deref(), kept);
     }
 }
@@ -316,13 +317,13 @@ async fn an_action_of_another_build_does_not_fail_the_page(db: TestDb) {
     }
     let metadata = "'{\"to\": \"mars\"}'";
     insert_by_hand(&raw, db.backend, (room, u128::MAX), "ROOM_TELEPORTED", metadata).await;
-    db.platform().rooms().start(room).await.unwrap();
+    db.system().rooms().start(room).await.unwrap();
     assert_eq!(
         db.actions(room).await,
         ["ROOM_CREATED", "ROOM_TELEPORTED", "ROOM_STARTED"]
     );
     assert_eq!(
-        db.trail(room).await[1].event,
+        db.audit_log(room).await[1].event,
         AuditEvent::Unrecognized {
             action: "ROOM_TELEPORTED".to_owned(),
             metadata: Some(serde_json::json!({"to": "mars"}))
@@ -337,8 +338,8 @@ async fn metadata_of_another_build_does_not_fail_the_page(db: TestDb) {
         ("NULL", None),
         ("'{}'", Some(serde_json::json!({}))),
         (
-            "'{\"duration_seconds\": \"long\", \"closed_stays\": 1}'",
-            Some(serde_json::json!({"duration_seconds": "long", "closed_stays": 1})),
+            "'{\"duration_seconds\": \"long\", \"ended_participations\": 1}'",
+            Some(serde_json::json!({"duration_seconds": "long", "ended_participations": 1})),
         ),
         ("'[1, 2]'", Some(serde_json::json!([1, 2]))),
         ("'\"text\"'", Some(serde_json::json!("text"))),
@@ -353,11 +354,11 @@ async fn metadata_of_another_build_does_not_fail_the_page(db: TestDb) {
             action: "ROOM_ENDED".to_owned(),
             metadata: read,
         };
-        assert_eq!(db.trail(room).await.pop().unwrap().event, event);
+        assert_eq!(db.audit_log(room).await.pop().unwrap().event, event);
     }
 }
 
-async fn what_does_not_exist_cannot_be_told_of(db: TestDb) {
+async fn what_does_not_exist_cannot_be_recorded(db: TestDb) {
     let (ada, raw) = (db.user("ada").await, db.raw().await);
     let room = db.room(&ada, 5).await.id;
     let (no_room, nobody) = (
@@ -386,7 +387,7 @@ async fn what_does_not_exist_cannot_be_told_of(db: TestDb) {
     }
 }
 
-async fn what_is_deleted_can_be_told_of(db: TestDb) {
+async fn what_is_deleted_can_be_recorded(db: TestDb) {
     let (ada, raw) = (db.user("ada").await, db.raw().await);
     let room = db.room(&ada, 5).await.id;
     raw.run("UPDATE rooms SET deleted_at = updated_at").await;
@@ -398,4 +399,20 @@ async fn what_is_deleted_can_be_told_of(db: TestDb) {
     };
     db.acting(&ada).audit().append(Some(room), muted).await.unwrap();
     assert_eq!(db.actions(room).await, ["ROOM_CREATED", "USER_MUTED"]);
+}
+
+async fn an_actor_who_does_not_exist_is_not_found(db: TestDb) {
+    let nobody = UserId::from_uuid(uuid::Uuid::from_u128(7));
+    let missing = Error::NotFound(Subject::User(nobody));
+    let raw = db.raw().await;
+    let alone = db.store.acting(&Actor::user(nobody));
+    let refused = alone.users().register(crate::users::new_user("ada", None)).await;
+    assert_eq!(refused.unwrap_err().to_string(), missing.to_string());
+    let unit = db.store.begin(&Actor::user(nobody)).await.unwrap();
+    let refused = unit.users().register(crate::users::new_user("ada", None)).await;
+    assert!(matches!(refused, Err(Error::NotFound(Subject::User(id))) if id == nobody));
+    // The foreign key was violated: the unit is spoiled, on both backends.
+    assert!(matches!(unit.commit().await, Err(Error::Aborted { .. })));
+    assert_eq!(raw.number("SELECT count(*) FROM users").await, 0);
+    assert_eq!(raw.number("SELECT count(*) FROM audit_logs").await, 0);
 }

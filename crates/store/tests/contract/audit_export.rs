@@ -1,7 +1,7 @@
-//! The trail as JSON Lines: the shape of a line, going on after a break, and that the trail is told.
+//! The audit log as JSON Lines: the shape of a line, going on after a break, and that the audit log is recorded.
 
 use conferencing_store::audit::EXPORT_VERSION;
-use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::authority::{ActorRole, Operation};
 use conferencing_store::entity::AuditAction;
 use conferencing_store::{
     Actor, AuditEvent, AuditFilter, Change, Error, ExportedEvent, MediaKind, Observation, Order, PageRequest, Rejected,
@@ -15,14 +15,14 @@ crate::cases![
     a_line_has_the_documented_shape,
     what_this_build_does_not_know_is_exported_as_it_is,
     an_export_goes_on_where_it_broke_off,
-    the_trail_is_told_of_each_export,
-    only_the_platform_exports,
+    the_audit_log_is_recorded_each_export,
+    only_the_system_exports,
     it_ends_where_it_began,
 ];
 
 async fn lines(db: &TestDb, filter: AuditFilter) -> Vec<ExportedEvent> {
-    let platform = db.platform();
-    let audit = platform.audit();
+    let system = db.system();
+    let audit = system.audit();
     let export = audit.export(filter, None).await.unwrap();
     export.events.try_collect().await.unwrap()
 }
@@ -93,7 +93,7 @@ async fn what_this_build_does_not_know_is_exported_as_it_is(db: TestDb) {
         }
     }
     let exported = lines(&db, AuditFilter::default()).await;
-    let told: Vec<_> = exported
+    let recorded: Vec<_> = exported
         .iter()
         .map(|event| (event.action.name(), event.details.clone()))
         .collect();
@@ -102,7 +102,7 @@ async fn what_this_build_does_not_know_is_exported_as_it_is(db: TestDb) {
         ("USER_KICKED".to_owned(), json!([1])),
         ("USER_KICKED".to_owned(), Json::Null),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(recorded, expected);
 }
 
 async fn an_export_goes_on_where_it_broke_off(db: TestDb) {
@@ -120,18 +120,18 @@ async fn an_export_goes_on_where_it_broke_off(db: TestDb) {
     };
     let whole = lines(&db, filter()).await;
     assert_eq!(whole.len(), 1_100);
-    let platform = db.platform();
+    let system = db.system();
     for at in [0, 1, 499, 500, 501, 1_098, 1_099] {
         // As text, which is how it is kept beside the file.
         let cursor = whole[at].cursor().to_string().parse().unwrap();
-        let audit = platform.audit();
+        let audit = system.audit();
         let rest = audit.export(filter(), Some(cursor)).await.unwrap();
         let rest: Vec<_> = rest.events.try_collect().await.unwrap();
         assert_eq!(rest, whole[at + 1..], "{at}");
     }
 }
 
-async fn the_trail_is_told_of_each_export(db: TestDb) {
+async fn the_audit_log_is_recorded_each_export(db: TestDb) {
     let ada = db.user("ada").await;
     let room = db.room(&ada, 5).await;
     let filter = AuditFilter {
@@ -152,7 +152,7 @@ async fn the_trail_is_told_of_each_export(db: TestDb) {
         .unwrap();
     assert_eq!(found.items[0].room, Some(room.id));
     assert_eq!(found.items[0].system.as_deref(), Some("test"));
-    let told = AuditEvent::Change(Change::AuditExported {
+    let recorded = AuditEvent::Change(Change::AuditExported {
         target: None,
         actor: filter.actor,
         actions: filter.actions,
@@ -161,23 +161,23 @@ async fn the_trail_is_told_of_each_export(db: TestDb) {
         address: filter.address,
         resumed: false,
     });
-    assert_eq!(found.items[0].event, told);
+    assert_eq!(found.items[0].event, recorded);
     // Of a room that never was, too: the attempt is what matters.
     let nowhere = conferencing_store::entity::RoomId::from_uuid(uuid::Uuid::from_u128(7));
     assert_eq!(lines(&db, AuditFilter::of_room(nowhere)).await, []);
-    let told = AuditFilter::of_actions([AuditAction::AuditExported]);
-    assert_eq!(db.store.audit().count(&told).await.unwrap(), 2);
+    let recorded = AuditFilter::of_actions([AuditAction::AuditExported]);
+    assert_eq!(db.store.audit().count(&recorded).await.unwrap(), 2);
 }
 
-async fn only_the_platform_exports(db: TestDb) {
+async fn only_the_system_exports(db: TestDb) {
     let ada = db.user("ada").await;
     for actor in [Actor::user(ada.id), Actor::anonymous()] {
         let acting = db.store.acting(&actor);
         let audit = acting.audit();
         let refused = audit.export(AuditFilter::default(), None).await.err().unwrap();
         let expected = Rejected::NotAllowed {
-            operation: Operation::ExportTrail,
-            standing: Standing::Outsider,
+            operation: Operation::ExportAuditLog,
+            actor_role: ActorRole::Outsider,
             room: None,
             user: None,
         };

@@ -7,9 +7,9 @@ use conferencing_store::{Actor, AuditFilter, Change, Error, Invalid, Order, Page
 use crate::harness::TestDb;
 
 crate::cases![
-    a_ban_ends_the_stay_it_stands_on,
-    somebody_absent_can_be_banned_and_that_is_no_stay,
-    a_banned_user_stays_out_until_the_ban_runs_out,
+    a_ban_ends_the_participation_it_stands_on,
+    somebody_absent_can_be_banned_and_that_is_no_participation,
+    a_banned_user_participations_out_until_the_ban_runs_out,
     a_ban_that_has_run_out_can_be_put_anew,
     a_lifted_ban_lets_them_in_again,
     host_owner_and_oneself_cannot_be_banned,
@@ -22,7 +22,7 @@ fn page() -> PageRequest {
     PageRequest::first(100, Order::OldestFirst).unwrap()
 }
 
-async fn a_ban_ends_the_stay_it_stands_on(db: TestDb) {
+async fn a_ban_ends_the_participation_it_stands_on(db: TestDb) {
     let (owner, guest) = (db.user("owner").await, db.user("guest").await);
     let room = db.room(&owner, 5).await;
     let seat = db.seat(&room, &guest).await;
@@ -33,19 +33,27 @@ async fn a_ban_ends_the_stay_it_stands_on(db: TestDb) {
         .await
         .unwrap();
     assert_eq!((ban.id, ban.was_present, ban.until), (seat.id, true, None));
-    let stays = db
+    let participations = db
         .store
         .participants()
-        .list_stays(room.id, &page())
+        .list_history(room.id, &page())
         .await
         .unwrap()
         .items;
-    let stay = &stays[0].participant;
-    assert!(stays.len() == 1 && stay.is_kicked && stay.is_banned && stay.left_at.is_some());
-    assert_eq!((stay.banned_by, stay.kicked_by), (Some(owner.id), Some(owner.id)));
-    let room = db.store.rooms().require(room.id).await.unwrap();
+    let participation = &participations[0].participant;
+    assert!(
+        participations.len() == 1
+            && participation.is_kicked
+            && participation.is_banned
+            && participation.left_at.is_some()
+    );
+    assert_eq!(
+        (participation.banned_by, participation.kicked_by),
+        (Some(owner.id), Some(owner.id))
+    );
+    let room = db.store.rooms().get(room.id).await.unwrap();
     assert_eq!((room.active_participants, room.total_joins), (0, 1));
-    let trail = db
+    let audit_log = db
         .store
         .audit()
         .list(&AuditFilter::of_room(room.id), &page())
@@ -58,7 +66,7 @@ async fn a_ban_ends_the_stay_it_stands_on(db: TestDb) {
         expires_at: None,
         was_present: true,
     };
-    assert_eq!(trail.last().unwrap().event, banned.into());
+    assert_eq!(audit_log.last().unwrap().event, banned.into());
     let again = db
         .acting(&owner)
         .participants()
@@ -70,7 +78,7 @@ async fn a_ban_ends_the_stay_it_stands_on(db: TestDb) {
     ));
 }
 
-async fn somebody_absent_can_be_banned_and_that_is_no_stay(db: TestDb) {
+async fn somebody_absent_can_be_banned_and_that_is_no_participation(db: TestDb) {
     let (owner, stranger) = (db.user("owner").await, db.user("stranger").await);
     let room = db.room(&owner, 5).await;
     let ban = db
@@ -87,40 +95,43 @@ async fn somebody_absent_can_be_banned_and_that_is_no_stay(db: TestDb) {
         .await;
     assert!(matches!(join, Err(Error::Rejected(Rejected::Banned { .. }))));
     let sums = db.store.statistics().of_room(room.id).await.unwrap();
-    assert_eq!((sums.stays, sums.distinct_participants, sums.total_joins), (0, 0, 0));
+    assert_eq!(
+        (sums.participations, sums.distinct_participants, sums.total_joins),
+        (0, 0, 0)
+    );
     let nobody = conferencing_store::entity::UserId::from_uuid(room.id.as_uuid());
     let unknown = db.acting(&owner).participants().ban(room.id, nobody, None, None).await;
     assert!(matches!(unknown, Err(Error::NotFound(_))));
 }
 
-async fn a_banned_user_stays_out_until_the_ban_runs_out(db: TestDb) {
+async fn a_banned_user_participations_out_until_the_ban_runs_out(db: TestDb) {
     let (store, clock) = db.with_manual_clock().await;
     let (owner, guest) = (db.user("owner").await, db.user("guest").await);
     let room = db.room(&owner, 5).await;
-    let platform = store.acting(&Actor::system("test"));
+    let system = store.acting(&Actor::system("test"));
     clock.advance(TimeDelta::minutes(1));
     let until = clock_now(&clock) + TimeDelta::minutes(10);
-    platform
+    system
         .participants()
         .ban(room.id, guest.id, None, Some(until))
         .await
         .unwrap();
     clock.advance(TimeDelta::minutes(10) - TimeDelta::microseconds(1));
-    let early = platform.participants().join(room.id, guest.id, Participant).await;
+    let early = system.participants().join(room.id, guest.id, Participant).await;
     assert!(matches!(early, Err(Error::Rejected(Rejected::Banned { until: Some(at), .. })) if at == until));
     clock.advance(TimeDelta::microseconds(1));
-    platform
+    system
         .participants()
         .join(room.id, guest.id, Participant)
         .await
         .unwrap();
-    let trail = store
+    let audit_log = store
         .audit()
         .list(&AuditFilter::of_room(room.id), &page())
         .await
         .unwrap()
         .items;
-    let events: Vec<String> = trail.iter().map(|entry| entry.event.action()).collect();
+    let events: Vec<String> = audit_log.iter().map(|entry| entry.event.action()).collect();
     assert_eq!(
         events,
         [
@@ -135,7 +146,7 @@ async fn a_banned_user_stays_out_until_the_ban_runs_out(db: TestDb) {
         target: guest.id,
         expired: true,
     };
-    assert_eq!(trail[2].event, lifted.into());
+    assert_eq!(audit_log[2].event, lifted.into());
 }
 
 fn clock_now(clock: &conferencing_store::clock::ManualClock) -> chrono::DateTime<chrono::Utc> {
@@ -146,26 +157,22 @@ async fn a_ban_that_has_run_out_can_be_put_anew(db: TestDb) {
     let (store, clock) = db.with_manual_clock().await;
     let (owner, guest) = (db.user("owner").await, db.user("guest").await);
     let room = db.room(&owner, 5).await;
-    let platform = store.acting(&Actor::system("test"));
+    let system = store.acting(&Actor::system("test"));
     let soon = clock_now(&clock) + TimeDelta::seconds(5);
-    platform
+    system
         .participants()
         .ban(room.id, guest.id, None, Some(soon))
         .await
         .unwrap();
     clock.advance(TimeDelta::seconds(5));
-    platform
-        .participants()
-        .ban(room.id, guest.id, None, None)
-        .await
-        .unwrap();
-    let standing = db
+    system.participants().ban(room.id, guest.id, None, None).await.unwrap();
+    let actor_role = db
         .raw()
         .await
         .number("SELECT count(*) FROM room_participants WHERE is_banned")
         .await;
-    assert_eq!(standing, 1);
-    let past = platform.participants().ban(room.id, owner.id, None, Some(soon)).await;
+    assert_eq!(actor_role, 1);
+    let past = system.participants().ban(room.id, owner.id, None, Some(soon)).await;
     let expected = Invalid {
         field: "ban_expires_at",
         rule: Rule::After("now"),
@@ -193,13 +200,13 @@ async fn host_owner_and_oneself_cannot_be_banned(db: TestDb) {
     let (owner, host) = (db.user("owner").await, db.user("host").await);
     let room = db.room(&owner, 5).await;
     db.seat(&room, &host).await;
-    db.platform()
+    db.system()
         .participants()
         .hand_over_host(room.id, host.id)
         .await
         .unwrap();
     for target in [&owner, &host] {
-        let refused = db.platform().participants().ban(room.id, target.id, None, None).await;
+        let refused = db.system().participants().ban(room.id, target.id, None, None).await;
         assert!(matches!(refused, Err(Error::Rejected(Rejected::Protected { user, .. })) if user == target.id));
     }
     let oneself = db.acting(&host).participants().ban(room.id, host.id, None, None).await;
@@ -211,7 +218,7 @@ async fn co_hosts_ban_participants_and_absent_people_only(db: TestDb) {
     let people = db.users("guest", 4).await;
     let room = db.room(&owner, 9).await;
     for helper in &people[..2] {
-        db.platform()
+        db.system()
             .participants()
             .join(room.id, helper.id, CoHost)
             .await
@@ -242,9 +249,9 @@ async fn bans_and_joins_race_and_nobody_banned_is_in(db: TestDb) {
     let mut tasks = Vec::new();
     for guest in &guests {
         for turn in 0..5 {
-            let (platform, room, user) = (db.platform(), room.id, guest.id);
+            let (system, room, user) = (db.system(), room.id, guest.id);
             tasks.push(tokio::spawn(async move {
-                let participants = platform.participants();
+                let participants = system.participants();
                 let done = match turn {
                     0 | 3 => participants.join(room, user, Participant).await.map(drop),
                     1 => participants.ban(room, user, None, None).await.map(drop),
@@ -268,10 +275,10 @@ async fn bans_and_joins_race_and_nobody_banned_is_in(db: TestDb) {
     let present = raw
         .number("SELECT count(*) FROM room_participants WHERE left_at IS NULL")
         .await;
-    let room = db.store.rooms().require(room.id).await.unwrap();
+    let room = db.store.rooms().get(room.id).await.unwrap();
     assert_eq!(i64::from(room.active_participants), present);
     let sums = db.store.statistics().of_room(room.id).await.unwrap();
-    assert_eq!(i64::from(room.total_joins), sums.stays);
+    assert_eq!(i64::from(room.total_joins), sums.participations);
 }
 
 async fn bans_are_listed_while_they_stand(db: TestDb) {
@@ -279,14 +286,14 @@ async fn bans_are_listed_while_they_stand(db: TestDb) {
     let owner = db.user("owner").await;
     let guests = db.users("guest", 3).await;
     let room = db.room(&owner, 5).await;
-    let platform = store.acting(&Actor::system("test"));
+    let system = store.acting(&Actor::system("test"));
     let soon = clock_now(&clock) + TimeDelta::seconds(5);
-    platform
+    system
         .participants()
         .ban(room.id, guests[0].id, None, None)
         .await
         .unwrap();
-    platform
+    system
         .participants()
         .ban(room.id, guests[1].id, None, Some(soon))
         .await
@@ -294,9 +301,9 @@ async fn bans_are_listed_while_they_stand(db: TestDb) {
     let names = |list: conferencing_store::Page<conferencing_store::participants::ParticipantWithUser>| -> Vec<String> {
         list.items.into_iter().map(|item| item.user.username).collect()
     };
-    let standing = store.participants().list_bans(room.id, &page()).await.unwrap();
-    assert_eq!(names(standing).len(), 2);
+    let actor_role = store.participants().list_bans(room.id, &page()).await.unwrap();
+    assert_eq!(names(actor_role).len(), 2);
     clock.advance(TimeDelta::seconds(5));
-    let standing = store.participants().list_bans(room.id, &page()).await.unwrap();
-    assert_eq!(names(standing), ["guest0"]);
+    let actor_role = store.participants().list_bans(room.id, &page()).await.unwrap();
+    assert_eq!(names(actor_role), ["guest0"]);
 }

@@ -43,35 +43,35 @@ async fn narrow(db: &TestDb) -> Store {
 async fn an_operation_that_nobody_waits_for_happens_whole_or_not_at_all(db: TestDb) {
     let (store, raw) = (narrow(&db).await, db.raw().await);
     let owner = db.user("owner").await;
-    let platform = store.acting(&Actor::system("test"));
+    let system = store.acting(&Actor::system("test"));
     let mut done = 0;
     for times in 1..200 {
-        let room = platform
+        let room = system
             .rooms()
             .create(NewRoom::titled(owner.id, "A room"))
             .await
             .unwrap()
             .id;
         let outcomes = [
-            polled(platform.participants().join(room, owner.id, Participant), times)
+            polled(system.participants().join(room, owner.id, Participant), times)
                 .await
                 .map(|o| o.map(drop)),
-            polled(platform.participants().leave(room, owner.id), times)
+            polled(system.participants().leave(room, owner.id), times)
                 .await
                 .map(|o| o.map(drop)),
-            polled(platform.rooms().end(room), times).await.map(|o| o.map(drop)),
+            polled(system.rooms().end(room), times).await.map(|o| o.map(drop)),
         ];
         for outcome in outcomes.iter().flatten() {
             assert!(matches!(outcome, Ok(()) | Err(Error::Rejected(_))), "{outcome:?}");
         }
         // Waits for what was given up on.
-        platform
+        system
             .users()
             .register(new_user(&format!("after{times}"), None))
             .await
             .unwrap();
         raw.assert_invariants().await;
-        db.assert_trail_tells_the_stays(room).await;
+        db.assert_audit_log_tells_the_participations(room).await;
         if outcomes.iter().all(Option::is_some) {
             done += 1;
         }
@@ -85,11 +85,11 @@ async fn an_operation_that_nobody_waits_for_happens_whole_or_not_at_all(db: Test
 async fn a_unit_that_nobody_waits_for_happens_whole_or_not_at_all(db: TestDb) {
     let (store, raw) = (narrow(&db).await, db.raw().await);
     let owner = db.user("owner").await.id;
-    let platform = Actor::system("test");
+    let system = Actor::system("test");
     let mut done = 0;
     for times in 1..200 {
         let name = &format!("guest{times}");
-        let work = store.transact(&platform, |unit| async move {
+        let work = store.transact(&system, |unit| async move {
             let guest = unit.users().register(new_user(name, None)).await?;
             let room = unit.rooms().create(NewRoom::titled(owner, name)).await?;
             unit.participants().join(room.id, guest.id, Participant).await?;
@@ -97,7 +97,7 @@ async fn a_unit_that_nobody_waits_for_happens_whole_or_not_at_all(db: TestDb) {
         });
         let outcome = polled(work, times).await;
         store
-            .acting(&platform)
+            .acting(&system)
             .users()
             .register(new_user(&format!("after{times}"), None))
             .await
@@ -108,7 +108,7 @@ async fn a_unit_that_nobody_waits_for_happens_whole_or_not_at_all(db: TestDb) {
         let (made, ended) = (raw.number(&made).await, raw.number(&ended).await);
         assert_eq!(made, ended, "{times}");
         if let Some(room) = outcome {
-            db.assert_trail_tells_the_stays(room.unwrap().id).await;
+            db.assert_audit_log_tells_the_participations(room.unwrap().id).await;
             assert_eq!(ended, 1);
             done += 1;
         }

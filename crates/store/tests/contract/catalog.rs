@@ -211,8 +211,8 @@ const SQLITE_INDEXES: &str = r#"
     FROM sqlite_master AS tables, pragma_index_list(tables.name) AS list
     WHERE tables.type = 'table' AND tables.name <> 'seaql_migrations' AND list.origin <> 'pk'"#;
 
-/// The trail and each of its partitions on PostgreSQL, by name: columns in order, owner, constraints, indexes and triggers, all
-/// called as the trail calls them. A partition is right if it has what the trail has.
+/// The audit log and each of its partitions on PostgreSQL, by name: columns in order, owner, constraints, indexes and triggers, all
+/// called as the audit log calls them. A partition is right if it has what the audit log has.
 pub async fn partitions(raw: &Raw) -> BTreeMap<String, Facts> {
     let mut family: BTreeMap<String, Facts> = BTreeMap::new();
     for line in raw.texts(POSTGRES_PARTITIONS).await {

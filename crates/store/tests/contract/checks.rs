@@ -22,7 +22,7 @@ pub const TABLES: [&str; 6] = [
     "audit_logs",
 ];
 
-/// Rules of stays and rooms, each with the number of rows that break it.
+/// Rules of participations and rooms, each with the number of rows that break it.
 const BROKEN: &[(&str, &str)] = &[
     (
         "active_participants counts those present",
@@ -30,12 +30,12 @@ const BROKEN: &[(&str, &str)] = &[
             (SELECT count(*) FROM room_participants p WHERE p.room_id = r.id AND p.left_at IS NULL)",
     ),
     (
-        "total_joins counts the stays",
+        "total_joins counts the participations",
         "SELECT count(*) FROM rooms r WHERE total_joins <>
             (SELECT count(*) FROM room_participants p WHERE p.room_id = r.id)",
     ),
     (
-        "peak_participants lies between those present and all stays, and within the seats",
+        "peak_participants lies between those present and all participations, and within the seats",
         "SELECT count(*) FROM rooms WHERE peak_participants < active_participants
             OR peak_participants > total_joins OR peak_participants > max_participants
             OR (peak_participants = 0 AND total_joins > 0)",
@@ -66,18 +66,18 @@ const BROKEN: &[(&str, &str)] = &[
             ON b.room_id = p.room_id AND b.user_id = p.user_id WHERE p.left_at IS NULL AND b.is_banned = (1 = 1)",
     ),
     (
-        "a closed stay has a duration and does not end before it began",
+        "a closed participation has a duration and does not end before it began",
         "SELECT count(*) FROM room_participants
             WHERE left_at IS NOT NULL AND (left_at < joined_at OR duration_seconds IS NULL)",
     ),
     (
-        "each stay has its own USER_JOINED",
+        "each participation has its own USER_JOINED",
         "SELECT count(*) FROM room_participants p WHERE 1 <>
             (SELECT count(*) FROM audit_logs a WHERE a.action = 'USER_JOINED' AND a.room_id = p.room_id
                 AND coalesce(a.target_user_id, a.user_id) = p.user_id AND a.timestamp = p.joined_at)",
     ),
     (
-        "there are no more USER_JOINED than stays",
+        "there are no more USER_JOINED than participations",
         "SELECT (SELECT count(*) FROM audit_logs WHERE action = 'USER_JOINED')
             - (SELECT count(*) FROM room_participants)",
     ),
@@ -148,7 +148,7 @@ impl Raw {
     }
 
     /// Fails unless the call is refused for this very reason and leaves every table as it was. What is refused for want of
-    /// authority is told to the trail, once, and does nothing else.
+    /// authority is recorded in the audit log, once, and does nothing else.
     pub async fn assert_refused<T: Debug>(
         &self,
         call: impl Future<Output = Result<T, Error>>,
@@ -165,7 +165,7 @@ impl Raw {
         let mut after = self.snapshot().await;
         if noted {
             let new = after.iter().position(|row| !before.contains(row));
-            let row = after.remove(new.expect("the trail is told"));
+            let row = after.remove(new.expect("the audit_log is recorded"));
             assert!(
                 row.starts_with("audit_logs: ") && row.contains("UNAUTHORIZED_ACCESS_ATTEMPT"),
                 "{row}"
@@ -174,7 +174,7 @@ impl Raw {
         assert_eq!(after, before, "{what:?}");
     }
 
-    /// Fails if any rule of stays and rooms is broken.
+    /// Fails if any rule of participations and rooms is broken.
     pub async fn assert_invariants(&self) {
         for (rule, sql) in BROKEN {
             assert_eq!(self.number(sql).await, 0, "{rule}");
@@ -191,8 +191,8 @@ pub fn assert_sabotaged<T: Debug>(outcome: &Result<T, Error>, what: &str) {
 }
 
 impl TestDb {
-    /// A room's whole trail, oldest first.
-    pub async fn trail(&self, room: RoomId) -> Vec<AuditEntry> {
+    /// A room's whole audit log, oldest first.
+    pub async fn audit_log(&self, room: RoomId) -> Vec<AuditEntry> {
         let mut page = PageRequest::first(500, Order::OldestFirst).unwrap();
         let mut entries = Vec::new();
         loop {
@@ -208,38 +208,41 @@ impl TestDb {
         }
     }
 
-    /// The actions of a room's trail, oldest first.
+    /// The actions of a room's audit log, oldest first.
     pub async fn actions(&self, room: RoomId) -> Vec<String> {
-        let trail = self.trail(room).await;
-        trail.into_iter().map(|entry| entry.event.action()).collect()
+        let audit_log = self.audit_log(room).await;
+        audit_log.into_iter().map(|entry| entry.event.action()).collect()
     }
 
-    /// All stays in a room, past and present, oldest first.
-    pub async fn stays(&self, room: RoomId) -> Vec<ParticipantWithUser> {
+    /// All participations in a room, past and present, oldest first.
+    pub async fn participations(&self, room: RoomId) -> Vec<ParticipantWithUser> {
         let mut page = PageRequest::first(500, Order::OldestFirst).unwrap();
-        let mut stays = Vec::new();
+        let mut participations = Vec::new();
         loop {
-            let part = self.store.participants().list_stays(room, &page).await.unwrap();
-            stays.extend(part.items);
-            let Some(next) = part.next else { return stays };
+            let part = self.store.participants().list_history(room, &page).await.unwrap();
+            participations.extend(part.items);
+            let Some(next) = part.next else { return participations };
             page = page.after(next);
         }
     }
 
-    /// Fails unless the trail tells each stay's begin and end, and the room's, exactly once, and nothing more.
-    pub async fn assert_trail_tells_the_stays(&self, room: RoomId) {
-        let mut told: BTreeMap<UserId, Told> = BTreeMap::new();
-        let (mut started, mut ended, mut closed_stays) = (0, 0, 0);
-        for entry in self.trail(room).await {
-            let mut count = |user: Option<UserId>, what: fn(&mut Told) -> &mut usize| {
-                *what(told.entry(user.unwrap()).or_default()) += 1;
+    /// Fails unless the audit log tells each participation's begin and end, and the room's, exactly once, and nothing more.
+    pub async fn assert_audit_log_tells_the_participations(&self, room: RoomId) {
+        let mut recorded: BTreeMap<UserId, Recorded> = BTreeMap::new();
+        let (mut started, mut ended, mut ended_participations) = (0, 0, 0);
+        for entry in self.audit_log(room).await {
+            let mut count = |user: Option<UserId>, what: fn(&mut Recorded) -> &mut usize| {
+                *what(recorded.entry(user.unwrap()).or_default()) += 1;
             };
             match entry.event {
                 AuditEvent::Change(Change::RoomCreated { .. }) => {}
                 AuditEvent::Change(Change::RoomStarted { .. }) => started += 1,
-                AuditEvent::Change(Change::RoomEnded { closed_stays: n, .. }) => {
+                AuditEvent::Change(Change::RoomEnded {
+                    ended_participations: n,
+                    ..
+                }) => {
                     ended += 1;
-                    closed_stays += usize::try_from(n).unwrap();
+                    ended_participations += usize::try_from(n).unwrap();
                 }
                 AuditEvent::Change(Change::UserJoined { target, .. }) => {
                     count(target.or(entry.actor), |t| &mut t.joined);
@@ -250,39 +253,40 @@ impl TestDb {
                 AuditEvent::Change(Change::UserKicked { target, .. }) => {
                     count(Some(target), |t| &mut t.kicked);
                 }
-                // What was refused is told, and is no stay.
+                // What was refused is recorded, and is no participation.
                 AuditEvent::Observation(Observation::UnauthorizedAccessAttempt { .. }) => {}
                 other => panic!("{other:?}"),
             }
         }
-        let mut rows: BTreeMap<UserId, Told> = BTreeMap::new();
-        for stay in self.stays(room).await {
-            let row = rows.entry(stay.user.id).or_default();
+        let mut rows: BTreeMap<UserId, Recorded> = BTreeMap::new();
+        for participation in self.participations(room).await {
+            let row = rows.entry(participation.user.id).or_default();
             row.joined += 1;
-            row.kicked += usize::from(stay.participant.is_kicked);
-            row.left += usize::from(stay.participant.left_at.is_some() && !stay.participant.is_kicked);
+            row.kicked += usize::from(participation.participant.is_kicked);
+            row.left +=
+                usize::from(participation.participant.left_at.is_some() && !participation.participant.is_kicked);
         }
-        let status = self.store.rooms().any().require(room).await.unwrap().status;
+        let status = self.store.rooms().any().get(room).await.unwrap().status;
         assert_eq!(ended, usize::from(status == RoomStatus::Ended));
         assert_eq!(
             started,
             usize::from(!rows.is_empty() || ended == 1 || status == RoomStatus::Live)
         );
-        assert_eq!(told.keys().collect::<Vec<_>>(), rows.keys().collect::<Vec<_>>());
+        assert_eq!(recorded.keys().collect::<Vec<_>>(), rows.keys().collect::<Vec<_>>());
         for (user, row) in rows {
-            let told = &told[&user];
-            assert_eq!((told.joined, told.kicked), (row.joined, row.kicked), "{user}");
+            let recorded = &recorded[&user];
+            assert_eq!((recorded.joined, recorded.kicked), (row.joined, row.kicked), "{user}");
             // What neither left nor was kicked was closed by the end of the room, which happens to a user once.
-            let closed_by_end = row.left.checked_sub(told.left).unwrap();
+            let closed_by_end = row.left.checked_sub(recorded.left).unwrap();
             assert!(closed_by_end <= 1, "{user}");
-            closed_stays = closed_stays.checked_sub(closed_by_end).unwrap();
+            ended_participations = ended_participations.checked_sub(closed_by_end).unwrap();
         }
-        assert_eq!(closed_stays, 0);
+        assert_eq!(ended_participations, 0);
     }
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Recorded {
     joined: usize,
     left: usize,
     kicked: usize,

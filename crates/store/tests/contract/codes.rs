@@ -143,12 +143,8 @@ async fn a_deleted_rooms_code_is_not_handed_out_again(db: TestDb) {
     let old = db.room(&ada, 5).await;
     db.raw().await.run("UPDATE rooms SET deleted_at = updated_at").await;
     let store = Codes::first(&[&old.room_code, "FREEWXYZ"]).store(&db).await;
-    let platform = store.acting(&Actor::system("test"));
-    let made = platform
-        .rooms()
-        .create(NewRoom::titled(ada.id, "A room"))
-        .await
-        .unwrap();
+    let system = store.acting(&Actor::system("test"));
+    let made = system.rooms().create(NewRoom::titled(ada.id, "A room")).await.unwrap();
     assert_eq!(made.room_code, "FREEWXYZ");
 }
 
@@ -180,8 +176,8 @@ async fn racing_creates_get_codes_of_their_own(db: TestDb) {
     let codes: Vec<&str> = [["SAMEWXYZ"; 16], ["SAMEACEF"; 16]].concat();
     let store = Codes::first(&codes).store(&db).await;
     let tasks = (0..16).map(|_| {
-        let (platform, ada) = (store.acting(&Actor::system("test")), ada.id);
-        async move { platform.rooms().create(NewRoom::titled(ada, "A room")).await }
+        let (system, ada) = (store.acting(&Actor::system("test")), ada.id);
+        async move { system.rooms().create(NewRoom::titled(ada, "A room")).await }
     });
     let made: BTreeSet<String> = race(tasks)
         .await

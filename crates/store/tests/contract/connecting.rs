@@ -136,12 +136,12 @@ async fn a_closed_store_says_so(db: TestDb) {
     let ada = db.user("ada").await;
     let clone = db.store.clone();
     db.store.close().await.unwrap();
-    let platform = Actor::system("test");
+    let system = Actor::system("test");
     let outcomes = [
-        clone.users().get(ada.id).await.map(drop),
-        clone.begin(&platform).await.map(drop),
+        clone.users().find(ada.id).await.map(drop),
+        clone.begin(&system).await.map(drop),
         clone
-            .acting(&platform)
+            .acting(&system)
             .users()
             .register(new_user("ben", None))
             .await
@@ -166,7 +166,7 @@ async fn a_database_in_memory_lives_as_long_as_its_store(_: TestDb) {
     });
     for user in crate::harness::race(tasks.collect::<Vec<_>>()).await {
         let user = user.unwrap();
-        assert_eq!(store.users().get(user.id).await.unwrap(), Some(user));
+        assert_eq!(store.users().find(user.id).await.unwrap(), Some(user));
     }
     // Another one in memory is another database.
     let error = Store::connect("sqlite::memory:").await.unwrap_err();

@@ -16,8 +16,8 @@ crate::cases![
     edges_are_let_through,
     a_status_changes_only_as_the_schema_says,
     an_audit_row_withstands_every_statement,
-    deleting_a_user_takes_accounts_and_stays_along,
-    deleting_a_room_takes_its_stays_along,
+    deleting_a_user_takes_accounts_and_participations_along,
+    deleting_a_room_takes_its_participations_along,
 ];
 
 /// The statement that lifts a constraint, where the backend has one.
@@ -231,7 +231,7 @@ async fn delete(raw: &Raw, table: &str, id: &str) {
     assert_eq!(raw.execute(&sql).await.unwrap().rows_affected(), 1);
 }
 
-async fn deleting_a_user_takes_accounts_and_stays_along(db: TestDb) {
+async fn deleting_a_user_takes_accounts_and_participations_along(db: TestDb) {
     let raw = with_fixture(&db).await;
     let account = Sql::Full("auth_providers", "user_id=#dan").text(raw.backend());
     raw.execute(&account).await.unwrap();
@@ -242,7 +242,7 @@ async fn deleting_a_user_takes_accounts_and_stays_along(db: TestDb) {
     assert_eq!(count(&raw, "room_participants", "room_id = #live").await, 2);
 }
 
-async fn deleting_a_room_takes_its_stays_along(db: TestDb) {
+async fn deleting_a_room_takes_its_participations_along(db: TestDb) {
     let raw = with_fixture(&db).await;
     let elsewhere = Sql::Bare("room_participants", "").text(raw.backend());
     raw.execute(&elsewhere).await.unwrap();

@@ -11,8 +11,8 @@ use conferencing_store::{
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use uuid::Uuid;
 
+use crate::accounts_support::{account, actions, appended, profile, until_blocked};
 use crate::harness::{Raw, TestDb, password_hash};
-use crate::identity::{account, actions, appended, profile, until_blocked};
 use crate::tokens::whole_table;
 
 crate::cases![
@@ -61,10 +61,10 @@ pub async fn record(raw: &Raw, room: RoomId, owner: UserId, status: &str, key: &
     id
 }
 
-async fn trail(db: &TestDb, room: RoomId) -> Vec<AuditEvent> {
+async fn audit_log(db: &TestDb, room: RoomId) -> Vec<AuditEvent> {
     let page = PageRequest::first(100, Order::OldestFirst).unwrap();
-    let trail = db.store.audit().list(&AuditFilter::of_room(room), &page).await.unwrap();
-    trail.items.into_iter().map(|entry| entry.event).collect()
+    let audit_log = db.store.audit().list(&AuditFilter::of_room(room), &page).await.unwrap();
+    audit_log.items.into_iter().map(|entry| entry.event).collect()
 }
 
 /// What must hold whatever happened.
@@ -90,7 +90,7 @@ async fn check_invariants(raw: &Raw) {
             "SELECT count(*) FROM auth_providers p JOIN users u ON u.id = p.user_id WHERE u.deleted_at IS NOT NULL",
         ),
         (
-            "each erasure is told once",
+            "each erasure is recorded once",
             "SELECT abs((SELECT count(*) FROM users WHERE deleted_at IS NOT NULL)
                 - (SELECT count(*) FROM audit_logs WHERE action = 'USER_DELETED'))",
         ),
@@ -103,8 +103,8 @@ async fn everything_ends_and_the_receipt_says_it(db: TestDb) {
     let raw = db.raw().await;
     let (ada, ben, cleo) = (db.user("ada").await, db.user("ben").await, db.user("cleo").await);
     let (store, clock) = db.with_manual_clock().await;
-    let platform = store.acting(&Actor::system("test"));
-    platform
+    let system = store.acting(&Actor::system("test"));
+    system
         .auth_providers()
         .link(ada.id, account(Google, "g1"))
         .await
@@ -118,13 +118,9 @@ async fn everything_ends_and_the_receipt_says_it(db: TestDb) {
         (&elsewhere, &cleo),
         (&over, &ada),
     ] {
-        platform
-            .participants()
-            .join(room.id, user.id, Participant)
-            .await
-            .unwrap();
+        system.participants().join(room.id, user.id, Participant).await.unwrap();
     }
-    platform.rooms().end(over.id).await.unwrap();
+    system.rooms().end(over.id).await.unwrap();
     let running = record(&raw, elsewhere.id, ada.id, "IN_PROGRESS", "ada/1").await;
     let ready = record(&raw, over.id, ada.id, "READY", "ada/2").await;
     let of_ben = record(&raw, live.id, ben.id, "STARTED", "ben/1").await;
@@ -145,7 +141,7 @@ async fn everything_ends_and_the_receipt_says_it(db: TestDb) {
             providers_removed: 2,
             rooms_ended: 1,
             rooms_cancelled: 1,
-            closed_stays: 3,
+            ended_participations: 3,
             recordings_deleted: 2,
             files: receipt.files.clone(),
         }
@@ -167,30 +163,30 @@ async fn everything_ends_and_the_receipt_says_it(db: TestDb) {
     assert_eq!(events.last().unwrap(), "USER_DELETED");
 
     let rooms = store.rooms();
-    let ended = rooms.require(live.id).await.unwrap();
+    let ended = rooms.get(live.id).await.unwrap();
     assert_eq!((ended.status, ended.active_participants), (RoomStatus::Ended, 0));
     assert_eq!((ended.duration_seconds, ended.ended_at), (Some(75), Some(now)));
-    let told = Change::RoomEnded {
+    let recorded = Change::RoomEnded {
         duration_seconds: 75,
-        closed_stays: 2,
+        ended_participations: 2,
     };
-    assert!(trail(&db, live.id).await.contains(&told.into()));
-    assert_eq!(rooms.require(open.id).await.unwrap().status, RoomStatus::Cancelled);
-    assert!(trail(&db, open.id).await.contains(&Change::RoomCancelled {}.into()));
-    let left = rooms.require(elsewhere.id).await.unwrap();
+    assert!(audit_log(&db, live.id).await.contains(&recorded.into()));
+    assert_eq!(rooms.get(open.id).await.unwrap().status, RoomStatus::Cancelled);
+    assert!(audit_log(&db, open.id).await.contains(&Change::RoomCancelled {}.into()));
+    let left = rooms.get(elsewhere.id).await.unwrap();
     assert_eq!((left.status, left.active_participants), (RoomStatus::Live, 1));
     let page = PageRequest::first(10, Order::OldestFirst).unwrap();
     for room in [live.id, elsewhere.id] {
-        let stays = raw
+        let participations = raw
             .number(&format!(
                 "SELECT count(*) FROM room_participants WHERE room_id = {} AND left_at IS NOT NULL AND duration_seconds = 75",
                 literal(&raw, room.as_uuid())
             ))
             .await;
-        assert_eq!(stays, if room == live.id { 2 } else { 1 });
+        assert_eq!(participations, if room == live.id { 2 } else { 1 });
         // Erased people are no longer shown.
-        let shown = store.participants().list_stays(room, &page).await.unwrap();
-        assert!(shown.items.iter().all(|stay| stay.user.id != ada.id));
+        let shown = store.participants().list_history(room, &page).await.unwrap();
+        assert!(shown.items.iter().all(|participation| participation.user.id != ada.id));
     }
     for (recording, status, deleted) in [(running, "STOPPED", 1), (ready, "READY", 1), (of_ben, "STOPPED", 0)] {
         let row = format!(
@@ -201,12 +197,12 @@ async fn everything_ends_and_the_receipt_says_it(db: TestDb) {
         assert_eq!(raw.number(&row).await, 1, "{status}");
     }
     let with_room = |event: &AuditEvent| matches!(event, AuditEvent::Change(Change::RecordingStopped { recording, with_room: true }) if recording.as_uuid() == of_ben);
-    assert!(trail(&db, live.id).await.iter().any(with_room));
+    assert!(audit_log(&db, live.id).await.iter().any(with_room));
     let alone = |event: &AuditEvent| matches!(event, AuditEvent::Change(Change::RecordingStopped { recording, with_room: false }) if recording.as_uuid() == running);
-    assert!(trail(&db, elsewhere.id).await.iter().any(alone));
+    assert!(audit_log(&db, elsewhere.id).await.iter().any(alone));
 
-    assert!(store.users().get(ada.id).await.unwrap().is_none());
-    let row = store.users().deleted().require(ada.id).await.unwrap();
+    assert!(store.users().find(ada.id).await.unwrap().is_none());
+    let row = store.users().deleted().get(ada.id).await.unwrap();
     assert_eq!(row.username, format!("deleted-{}", ada.id));
     assert_eq!(
         (row.display_name.as_str(), row.email, row.password_hash),
@@ -218,7 +214,7 @@ async fn everything_ends_and_the_receipt_says_it(db: TestDb) {
     );
     assert!(store.users().find_for_login("ada").await.unwrap().is_none());
     assert!(store.users().find_for_provider(Google, "g1").await.unwrap().is_none());
-    let refused = platform.participants().join(elsewhere.id, ada.id, Participant).await;
+    let refused = system.participants().join(elsewhere.id, ada.id, Participant).await;
     assert!(matches!(refused, Err(Error::NotFound(Subject::User(_)))));
     check_invariants(&raw).await;
 }
@@ -230,8 +226,8 @@ async fn erasing_again_changes_nothing(db: TestDb) {
     db.seat(&room, &ada).await;
     record(&raw, room.id, ada.id, "READY", "ada/1").await;
     let first = db.acting(&ada).users().erase(ada.id).await.unwrap();
-    let row = db.store.users().any().require(ada.id).await.unwrap();
-    for acting in [db.acting(&ada), db.platform()] {
+    let row = db.store.users().any().get(ada.id).await.unwrap();
+    for acting in [db.acting(&ada), db.system()] {
         let (again, events) = appended(&raw, acting.users().erase(ada.id)).await;
         assert!(events.is_empty());
         let expected = ErasureReceipt {
@@ -240,28 +236,24 @@ async fn erasing_again_changes_nothing(db: TestDb) {
         };
         assert_eq!(again.unwrap(), expected);
     }
-    assert_eq!(db.store.users().any().require(ada.id).await.unwrap(), row);
+    assert_eq!(db.store.users().any().get(ada.id).await.unwrap(), row);
 }
 
 async fn nothing_tells_who_it_was(db: TestDb) {
     let raw = db.raw().await;
-    let platform = db.platform();
+    let system = db.system();
     let email = Some(ProviderEmail::Verified("lovelace@example.org"));
-    let ada = platform
+    let ada = system
         .users()
         .sign_in_with_provider(profile("augusta-7", email, "countess"))
         .await
         .unwrap()
         .user;
-    platform
-        .users()
-        .set_password_hash(ada.id, password_hash())
-        .await
-        .unwrap();
+    system.users().set_password_hash(ada.id, password_hash()).await.unwrap();
     let room = db.room(&ada, 5).await;
     db.seat(&room, &ada).await;
-    platform.users().record_failed_login("COUNTESS").await.unwrap();
-    let receipt = platform.users().erase(ada.id).await.unwrap();
+    system.users().record_failed_login("COUNTESS").await.unwrap();
+    let receipt = system.users().erase(ada.id).await.unwrap();
     assert!(!receipt.already_erased);
     for table in ["users", "auth_providers", "rooms", "room_participants", "recordings"] {
         let text = whole_table(&raw, table).await.to_lowercase();
@@ -269,9 +261,9 @@ async fn nothing_tells_who_it_was(db: TestDb) {
             assert!(!text.contains(word), "{word} in {table}");
         }
     }
-    // The trail is never changed. It holds no names by design, but for what was typed at a login that failed.
-    let told = whole_table(&raw, "audit_logs").await.to_lowercase();
-    assert!(told.contains("countess") && !told.contains("lovelace") && !told.contains("augusta"));
+    // The audit log is never changed. It holds no names by design, but for what was typed at a login that failed.
+    let recorded = whole_table(&raw, "audit_logs").await.to_lowercase();
+    assert!(recorded.contains("countess") && !recorded.contains("lovelace") && !recorded.contains("augusta"));
     assert_eq!(
         raw.number("SELECT count(*) FROM audit_logs WHERE action = 'USER_LOGIN_FAILED'")
             .await,
@@ -280,28 +272,26 @@ async fn nothing_tells_who_it_was(db: TestDb) {
 }
 
 async fn names_and_accounts_are_free_again(db: TestDb) {
-    let platform = db.platform();
+    let system = db.system();
     let new = || NewUser {
-        username: "Ada",
         email: Some("ada@example.org"),
-        display_name: "Ada",
-        password_hash: password_hash(),
+        ..NewUser::named("Ada", "Ada", password_hash())
     };
-    let first = platform.users().register(new()).await.unwrap();
-    platform
+    let first = system.users().register(new()).await.unwrap();
+    system
         .auth_providers()
         .link(first.id, account(GitHub, "41"))
         .await
         .unwrap();
-    platform.users().erase(first.id).await.unwrap();
-    let second = platform.users().register(new()).await.unwrap();
-    platform
+    system.users().erase(first.id).await.unwrap();
+    let second = system.users().register(new()).await.unwrap();
+    system
         .auth_providers()
         .link(second.id, account(GitHub, "41"))
         .await
         .unwrap();
-    platform.users().erase(second.id).await.unwrap();
-    platform.users().register(new()).await.unwrap();
+    system.users().erase(second.id).await.unwrap();
+    system.users().register(new()).await.unwrap();
     // Nobody can stand in the way by taking the name that an erased user gets.
     let squatter = NewUser {
         username: &format!("DELETED-{}", second.id),
@@ -309,7 +299,7 @@ async fn names_and_accounts_are_free_again(db: TestDb) {
         ..new()
     };
     assert!(matches!(
-        platform.users().register(squatter).await,
+        system.users().register(squatter).await,
         Err(Error::Invalid(_))
     ));
 }
@@ -322,7 +312,7 @@ async fn a_row_that_was_only_marked_as_deleted_is_erased(db: TestDb) {
     raw.execute("UPDATE users SET deleted_at = '2024-01-01T00:00:00+00:00', is_active = FALSE")
         .await
         .unwrap();
-    let receipt = db.platform().users().erase(ada.id).await.unwrap();
+    let receipt = db.system().users().erase(ada.id).await.unwrap();
     assert_eq!(
         (
             receipt.already_erased,
@@ -331,10 +321,10 @@ async fn a_row_that_was_only_marked_as_deleted_is_erased(db: TestDb) {
         ),
         (false, 1, 1)
     );
-    let row = db.store.users().deleted().require(ada.id).await.unwrap();
+    let row = db.store.users().deleted().get(ada.id).await.unwrap();
     assert_eq!(row.display_name, "Deleted user");
     assert_eq!(row.deleted_at.unwrap().to_rfc3339(), "2024-01-01T00:00:00+00:00");
-    let again = db.platform().users().erase(ada.id).await.unwrap();
+    let again = db.system().users().erase(ada.id).await.unwrap();
     assert!(again.already_erased);
     assert_eq!(again.erased_at, receipt.erased_at);
 }
@@ -371,11 +361,11 @@ async fn only_they_and_the_platform_erase(db: TestDb) {
         assert_eq!(events, ["UNAUTHORIZED_ACCESS_ATTEMPT"]);
     }
     let nobody = UserId::from_uuid(Uuid::from_u128(7));
-    let (refused, events) = appended(&raw, db.platform().users().erase(nobody)).await;
+    let (refused, events) = appended(&raw, db.system().users().erase(nobody)).await;
     assert!(matches!(refused, Err(Error::NotFound(Subject::User(id))) if id == nobody));
     assert!(events.is_empty());
     // A deactivated account has the same right.
-    db.platform().users().deactivate(ben.id).await.unwrap();
+    db.system().users().deactivate(ben.id).await.unwrap();
     db.acting(&ben).users().erase(ben.id).await.unwrap();
 }
 
@@ -385,14 +375,14 @@ async fn one_of_many_erasures_does_it(db: TestDb) {
     db.seat(&room, &ada).await;
     let tasks: Vec<_> = (0..32)
         .map(|_| {
-            let (platform, id) = (db.platform(), ada.id);
-            tokio::spawn(async move { platform.users().erase(id).await.unwrap() })
+            let (system, id) = (db.system(), ada.id);
+            tokio::spawn(async move { system.users().erase(id).await.unwrap() })
         })
         .collect();
     let mut did = 0;
     for task in tasks {
         let receipt = task.await.unwrap();
-        assert_eq!((receipt.rooms_ended, receipt.closed_stays), (1, 1));
+        assert_eq!((receipt.rooms_ended, receipt.ended_participations), (1, 1));
         did += usize::from(!receipt.already_erased);
     }
     assert_eq!(did, 1);
@@ -511,18 +501,14 @@ async fn erasures_race_with_everything(db: TestDb) {
     let mut tasks = Vec::new();
     for round in 0..4 {
         for (number, user) in users.iter().enumerate() {
-            let platform = db.platform();
+            let system = db.system();
             let (user, room) = (user.clone(), rooms[(number + round) % rooms.len()].id);
             tasks.push(tokio::spawn(async move {
                 let done = match (round + number) % 4 {
-                    0 => platform.users().erase(user.id).await.map(|_| ()),
-                    1 => come_and_go(&platform, room, &user).await,
-                    2 => platform
-                        .rooms()
-                        .create(NewRoom::titled(user.id, "New"))
-                        .await
-                        .map(|_| ()),
-                    _ => again(&platform, &user).await,
+                    0 => system.users().erase(user.id).await.map(|_| ()),
+                    1 => come_and_go(&system, room, &user).await,
+                    2 => system.rooms().create(NewRoom::titled(user.id, "New")).await.map(|_| ()),
+                    _ => again(&system, &user).await,
                 };
                 match done {
                     Ok(())
@@ -547,25 +533,17 @@ async fn erasures_race_with_everything(db: TestDb) {
 }
 
 /// Comes, is kicked, comes back.
-async fn come_and_go(platform: &conferencing_store::Acting, room: RoomId, user: &user::Model) -> Result<(), Error> {
-    platform.participants().join(room, user.id, Participant).await?;
-    platform.participants().kick(room, user.id, None).await?;
-    platform.participants().join(room, user.id, Participant).await?;
+async fn come_and_go(system: &conferencing_store::Acting, room: RoomId, user: &user::Model) -> Result<(), Error> {
+    system.participants().join(room, user.id, Participant).await?;
+    system.participants().kick(room, user.id, None).await?;
+    system.participants().join(room, user.id, Participant).await?;
     Ok(())
 }
 
 /// Registers under the name, which is free once its user is erased, and links an account that everybody wants.
-async fn again(platform: &conferencing_store::Acting, user: &user::Model) -> Result<(), Error> {
-    let new = NewUser {
-        username: &user.username,
-        email: None,
-        display_name: "Again",
-        password_hash: password_hash(),
-    };
-    platform
-        .auth_providers()
-        .link(user.id, account(Google, "wanted"))
-        .await?;
-    platform.users().register(new).await?;
+async fn again(system: &conferencing_store::Acting, user: &user::Model) -> Result<(), Error> {
+    let new = NewUser::named(&user.username, "Again", password_hash());
+    system.auth_providers().link(user.id, account(Google, "wanted")).await?;
+    system.users().register(new).await?;
     Ok(())
 }

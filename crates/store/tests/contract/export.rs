@@ -7,9 +7,9 @@ use conferencing_store::{
 };
 use futures_util::TryStreamExt;
 
+use crate::accounts_support::{account, appended};
 use crate::erasure::record;
 use crate::harness::TestDb;
-use crate::identity::{account, appended};
 use crate::wire::Wire;
 
 crate::cases![
@@ -59,7 +59,7 @@ async fn an_export_has_everything_but_secrets(db: TestDb) {
     record(&raw, own.id, ben.id, "READY", "ben/1").await;
 
     let (stream, events) = appended(&raw, acting.users().export(ada.id)).await;
-    // The trail knows before the first record is out.
+    // The audit log knows before the first record is out.
     assert_eq!(events, ["USER_DATA_EXPORTED"]);
     let records: Vec<ExportRecord> = stream.unwrap().try_collect().await.unwrap();
     let ExportRecord::Profile(profile) = &records[0] else {
@@ -70,7 +70,7 @@ async fn an_export_has_everything_but_secrets(db: TestDb) {
     assert_eq!(count(|record| matches!(record, ExportRecord::Profile(_))), 1);
     assert_eq!(count(|record| matches!(record, ExportRecord::Provider(_))), 2);
     assert_eq!(count(|record| matches!(record, ExportRecord::Room(_))), 1);
-    assert_eq!(count(|record| matches!(record, ExportRecord::Stay(_))), 2);
+    assert_eq!(count(|record| matches!(record, ExportRecord::Participation(_))), 2);
     let recordings: Vec<_> = records
         .iter()
         .filter_map(|record| match record {
@@ -150,12 +150,12 @@ async fn many_rows_come_once_each(db: TestDb) {
         .iter()
         .filter_map(|record| match record {
             ExportRecord::Room(room) => Some(room.id.to_string()),
-            ExportRecord::Stay(stay) => Some(stay.id.to_string()),
+            ExportRecord::Participation(participation) => Some(participation.id.to_string()),
             ExportRecord::Event(entry) => Some(entry.id.to_string()),
             _ => None,
         })
         .collect();
-    // Rooms, stays, and of each ROOM_CREATED, ROOM_STARTED and USER_JOINED; registering, and the export itself.
+    // Rooms, participations, and of each ROOM_CREATED, ROOM_STARTED and USER_JOINED; registering, and the export itself.
     assert_eq!(keys.len(), rooms * 5 + 2);
     keys.sort_unstable();
     keys.dedup();
@@ -185,13 +185,13 @@ async fn only_they_and_the_platform_export(db: TestDb) {
     let (refused, events) = appended(&raw, async { by_ben.users().export(ada.id).await.map(|_| ()) }).await;
     assert!(matches!(refused, Err(Error::Rejected(Rejected::NotAllowed { .. }))));
     assert_eq!(events, ["UNAUTHORIZED_ACCESS_ATTEMPT"]);
-    db.platform().users().deactivate(ada.id).await.unwrap();
+    db.system().users().deactivate(ada.id).await.unwrap();
     let by_ada = db.acting(&ada);
     let (refused, events) = appended(&raw, async { by_ada.users().export(ada.id).await.map(|_| ()) }).await;
     assert!(matches!(refused, Err(Error::Rejected(Rejected::UserInactive { .. }))) && events.is_empty());
-    assert!(!collect(&db.platform(), ada.id).await.is_empty());
-    db.platform().users().erase(ada.id).await.unwrap();
-    let platform = db.platform();
-    let (refused, events) = appended(&raw, async { platform.users().export(ada.id).await.map(|_| ()) }).await;
+    assert!(!collect(&db.system(), ada.id).await.is_empty());
+    db.system().users().erase(ada.id).await.unwrap();
+    let system = db.system();
+    let (refused, events) = appended(&raw, async { system.users().export(ada.id).await.map(|_| ()) }).await;
     assert!(matches!(refused, Err(Error::NotFound(_))) && events.is_empty());
 }

@@ -1,4 +1,4 @@
-//! docs/sql/grants.sql: with these rights the store does all that it does, and the trail withstands its role.
+//! docs/sql/grants.sql: with these rights the store does all that it does, and the audit log withstands its role.
 
 use conferencing_migration::{Migrator, MigratorTrait};
 use conferencing_store::{Actor, AuditFilter, Error, Observation, WriterSettings};
@@ -9,9 +9,9 @@ use crate::rows::Refusal;
 
 crate::cases![
     @Postgres the_store_runs_under_the_applications_role,
-    @Postgres the_applications_role_cannot_tamper_with_the_trail,
+    @Postgres the_applications_role_cannot_tamper_with_the_audit_log,
     @Postgres the_applications_role_has_no_other_rights,
-    @Postgres auditors_read_the_trail_alone,
+    @Postgres auditors_read_the_audit_log_alone,
     @Postgres a_new_partition_needs_no_further_rights,
     @Postgres a_trigger_that_was_switched_off_is_found,
 ];
@@ -102,7 +102,7 @@ async fn the_store_runs_under_the_applications_role(db: TestDb) {
     writer.append(&actor, None, Observation::UserLogout {}).await.unwrap();
     assert_eq!(writer.close().await.written, 1);
     app.store.health_check().await.unwrap();
-    // Refused for who asks, which is told; not for want of rights.
+    // Refused for who asks, which is recorded; not for want of rights.
     let outsider = app.store.acting(&Actor::anonymous());
     let refused = outsider
         .audit()
@@ -113,10 +113,10 @@ async fn the_store_runs_under_the_applications_role(db: TestDb) {
     assert!(matches!(refused, Error::Rejected(_)), "{refused:?}");
     let copy = copy_of(&roles.url, &roles.owner).await;
     let app = TestDb::on_postgres(with_role(&copy, &roles.app)).await;
-    crate::atomicity::every_change_tells_the_trail_exactly_once(app).await;
+    crate::atomicity::every_change_is_recorded_exactly_once(app).await;
 }
 
-/// Everything there is in the database that the trail's safety rests on, and the trail.
+/// Everything there is in the database that the audit log's safety rests on, and the audit log.
 async fn state(roles: &Roles) -> Vec<String> {
     let raw = raw_of(&roles.url).await;
     let sql = "SELECT CAST(a AS text) FROM audit_logs AS a
@@ -129,7 +129,7 @@ async fn state(roles: &Roles) -> Vec<String> {
     state
 }
 
-async fn the_applications_role_cannot_tamper_with_the_trail(db: TestDb) {
+async fn the_applications_role_cannot_tamper_with_the_audit_log(db: TestDb) {
     let roles = Roles::set(&db).await;
     let app = roles.app().await;
     let ada = app.user("ada").await;
@@ -232,7 +232,7 @@ async fn the_applications_role_has_no_other_rights(db: TestDb) {
     );
 }
 
-async fn auditors_read_the_trail_alone(db: TestDb) {
+async fn auditors_read_the_audit_log_alone(db: TestDb) {
     let roles = Roles::set(&db).await;
     roles.app().await.user("ada").await;
     let raw = roles.raw_as(&roles.auditor).await;

@@ -3,12 +3,13 @@
 //! SQLite: a copy of a migrated file. PostgreSQL: a clone of a migrated template on the server that TEST_DATABASE_URL names.
 //! Without such a server the PostgreSQL cases are shown as ignored, or fail where REQUIRE_POSTGRES is set.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use chrono::{DateTime, Utc};
 use conferencing_migration::{Migrator, MigratorTrait};
@@ -71,7 +72,7 @@ impl TestDb {
         let mut settings = settings();
         settings.connect.max_connections = Some(32);
         Self {
-            store: Store::connect_with(&url, settings).await.unwrap(),
+            store: open_store(&url, settings).await,
             backend: Backend::Postgres,
             url,
             _folder: None,
@@ -80,7 +81,7 @@ impl TestDb {
 
     /// Another store on the same database.
     pub async fn store_with(&self, settings: StoreSettings) -> Store {
-        Store::connect_with(&self.url, settings).await.unwrap()
+        open_store(&self.url, settings).await
     }
 
     /// Another store, whose clock the case moves by hand, and which begins at the present.
@@ -105,13 +106,8 @@ impl TestDb {
 
     /// A registered user called `name`.
     pub async fn user(&self, name: &str) -> user::Model {
-        let new = NewUser {
-            username: name,
-            email: None,
-            display_name: name,
-            password_hash: password_hash(),
-        };
-        self.platform().users().register(new).await.unwrap()
+        let new = NewUser::named(name, name, password_hash());
+        self.system().users().register(new).await.unwrap()
     }
 
     /// Registered users called `name0`, `name1` and so on.
@@ -129,20 +125,20 @@ impl TestDb {
             max_participants: seats,
             ..NewRoom::titled(owner.id, "A room")
         };
-        self.platform().rooms().create(new).await.unwrap()
+        self.system().rooms().create(new).await.unwrap()
     }
 
-    /// Seats somebody as a participant, by the platform.
+    /// Seats somebody as a participant, by the system.
     pub async fn seat(&self, room: &room::Model, user: &user::Model) -> room_participant::Model {
-        self.platform()
+        self.system()
             .participants()
             .join(room.id, user.id, ParticipantRole::Participant)
             .await
             .unwrap()
     }
 
-    /// Acts as the platform itself.
-    pub fn platform(&self) -> conferencing_store::Acting {
+    /// Acts as the system itself.
+    pub fn system(&self) -> conferencing_store::Acting {
         self.store.acting(&Actor::system("test"))
     }
 
@@ -215,6 +211,51 @@ pub async fn raw_of(url: &str) -> Raw {
     }
 }
 
+/// What the cases' stores have sent, by backend.
+static SENT: Mutex<BTreeSet<(&'static str, String)>> = Mutex::new(BTreeSet::new());
+
+/// A store of which every statement is noted.
+async fn open_store(url: &str, settings: StoreSettings) -> Store {
+    let mut db = connect::open(url, &settings.connect).await.unwrap();
+    let backend = match db.get_database_backend() {
+        DbBackend::Sqlite => "sqlite",
+        _ => "postgres",
+    };
+    db.set_metric_callback(move |info| {
+        SENT.lock().unwrap().insert((backend, as_listed(&info.statement.sql)));
+    });
+    Store::from_connection(db, settings).await.unwrap()
+}
+
+/// How a statement is listed: without EXPLAIN, and of the audit log instead of one of its detached partitions.
+fn as_listed(sql: &str) -> String {
+    let explained = sql.strip_prefix("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ");
+    let sql = explained.or(sql.strip_prefix("EXPLAIN QUERY PLAN ")).unwrap_or(sql);
+    match sql.split_once("\"audit_logs_detached_") {
+        Some((before, after)) => {
+            let after = after.split_once('"').map_or("", |(_, after)| after);
+            format!("{before}\"audit_logs\"{after}")
+        }
+        None => sql.to_owned(),
+    }
+}
+
+/// The statements that were sent and that `conferencing_store::statements` does not list.
+async fn unlisted() -> Vec<String> {
+    let mut unlisted = Vec::new();
+    for (name, backend) in [("sqlite", DbBackend::Sqlite), ("postgres", DbBackend::Postgres)] {
+        let listed = conferencing_store::statements::list(backend).await;
+        let listed: BTreeSet<&str> = listed.iter().map(|one| one.statement.sql.as_str()).collect();
+        let sent = SENT.lock().unwrap();
+        let sent = sent.iter().filter(|(backend, _)| *backend == name);
+        unlisted.extend(
+            sent.filter(|(_, sql)| !listed.contains(sql.as_str()))
+                .map(|(backend, sql)| format!("{backend}: {sql}")),
+        );
+    }
+    unlisted
+}
+
 /// Runs all at once and gives what each returned, in their order. None begins before all are ready.
 pub async fn race<F>(tasks: impl IntoIterator<Item = F>) -> Vec<F::Output>
 where
@@ -276,6 +317,15 @@ pub fn run(cases: Vec<Case>) -> ExitCode {
     if let Some(folder) = SQLITE_TEMPLATE.get().and_then(|template| template.parent()) {
         std::fs::remove_dir_all(folder).unwrap();
     }
+    let unlisted = block_on(unlisted());
+    if !unlisted.is_empty() {
+        println!(
+            "{} statements were sent that are not listed:\n{}",
+            unlisted.len(),
+            unlisted.join("\n\n")
+        );
+        return ExitCode::FAILURE;
+    }
     conclusion.exit_code()
 }
 
@@ -311,7 +361,7 @@ async fn sqlite_database() -> TestDb {
     std::fs::copy(sqlite_template().await, &file).unwrap();
     let url = format!("sqlite://{}?mode=rwc", file.display());
     TestDb {
-        store: Store::connect_with(&url, settings()).await.unwrap(),
+        store: open_store(&url, settings()).await,
         backend: Backend::Sqlite,
         url,
         _folder: Some(Arc::new(folder)),
@@ -335,7 +385,7 @@ async fn sqlite_template() -> &'static Path {
         .await
 }
 
-/// Databases of this run begin with this, so that they can be told from everybody else's.
+/// Databases of this run begin with this, so that they can be recorded from everybody else's.
 fn prefix() -> &'static str {
     static PREFIX: OnceLock<String> = OnceLock::new();
     PREFIX.get_or_init(|| format!("contract_{}_", std::process::id()))

@@ -1,4 +1,4 @@
-//! Promise 3: nothing changes what the trail has told, whoever writes the SQL.
+//! Promise 3: nothing changes what the audit log has recorded, whoever writes the SQL.
 
 use conferencing_store::entity::ParticipantRole::Participant;
 use sea_orm::{ConnectionTrait, TransactionTrait};
@@ -6,17 +6,17 @@ use sea_orm::{ConnectionTrait, TransactionTrait};
 use crate::harness::{Backend, Raw, TestDb};
 
 crate::cases![
-    rows_of_the_trail_are_not_updated,
-    rows_of_the_trail_are_not_deleted,
-    rows_of_the_trail_are_not_replaced,
-    @Postgres the_trail_is_not_truncated,
-    @Postgres replication_mode_does_not_open_the_trail,
-    what_the_trail_speaks_of_is_not_deleted,
+    rows_of_the_audit_log_are_not_updated,
+    rows_of_the_audit_log_are_not_deleted,
+    rows_of_the_audit_log_are_not_replaced,
+    @Postgres the_audit_log_is_not_truncated,
+    @Postgres replication_mode_does_not_open_the_audit_log,
+    what_the_audit_log_speaks_of_is_not_deleted,
     rows_are_still_appended_by_hand,
 ];
 
-/// A database with a trail of every kind of reference in it.
-async fn with_a_trail(db: &TestDb) -> Raw {
+/// A database with a audit log of every kind of reference in it.
+async fn with_a_audit_log(db: &TestDb) -> Raw {
     let (ada, ben) = (db.user("ada").await, db.user("ben").await);
     let room = db
         .acting(&ada)
@@ -37,13 +37,13 @@ async fn with_a_trail(db: &TestDb) -> Raw {
     db.raw().await
 }
 
-/// Fails unless the database refuses the statement by the name of the trail's trigger, and nothing changed.
+/// Fails unless the database refuses the statement by the name of the audit log's trigger, and nothing changed.
 async fn assert_immutable(raw: &Raw, sql: &str) {
     let before = raw.snapshot().await;
     let outcome = raw.execute(sql).await;
-    let told = format!("{outcome:?}");
+    let recorded = format!("{outcome:?}");
     assert!(outcome.is_err(), "{sql}");
-    assert!(told.contains("tr_audit_logs_immutable"), "{sql}: {told}");
+    assert!(recorded.contains("tr_audit_logs_immutable"), "{sql}: {recorded}");
     assert_eq!(raw.snapshot().await, before, "{sql}");
 }
 
@@ -60,15 +60,15 @@ const UPDATES: [&str; 10] = [
     "UPDATE audit_logs SET id = room_id WHERE action = 'USER_KICKED'",
 ];
 
-async fn rows_of_the_trail_are_not_updated(db: TestDb) {
-    let raw = with_a_trail(&db).await;
+async fn rows_of_the_audit_log_are_not_updated(db: TestDb) {
+    let raw = with_a_audit_log(&db).await;
     for sql in UPDATES {
         assert_immutable(&raw, sql).await;
     }
 }
 
-async fn rows_of_the_trail_are_not_deleted(db: TestDb) {
-    let raw = with_a_trail(&db).await;
+async fn rows_of_the_audit_log_are_not_deleted(db: TestDb) {
+    let raw = with_a_audit_log(&db).await;
     for sql in [
         "DELETE FROM audit_logs",
         "DELETE FROM audit_logs WHERE action = 'USER_KICKED'",
@@ -78,8 +78,8 @@ async fn rows_of_the_trail_are_not_deleted(db: TestDb) {
     }
 }
 
-async fn rows_of_the_trail_are_not_replaced(db: TestDb) {
-    let raw = with_a_trail(&db).await;
+async fn rows_of_the_audit_log_are_not_replaced(db: TestDb) {
+    let raw = with_a_audit_log(&db).await;
     let columns = "id, action, timestamp";
     let same = "SELECT id, 'USER_LOGOUT', timestamp FROM audit_logs WHERE action = 'USER_KICKED'";
     let statements = match db.backend {
@@ -103,8 +103,8 @@ async fn rows_of_the_trail_are_not_replaced(db: TestDb) {
     }
 }
 
-async fn the_trail_is_not_truncated(db: TestDb) {
-    let raw = with_a_trail(&db).await;
+async fn the_audit_log_is_not_truncated(db: TestDb) {
+    let raw = with_a_audit_log(&db).await;
     for sql in [
         "TRUNCATE audit_logs",
         "TRUNCATE audit_logs CASCADE",
@@ -119,8 +119,8 @@ async fn the_trail_is_not_truncated(db: TestDb) {
     }
 }
 
-async fn replication_mode_does_not_open_the_trail(db: TestDb) {
-    let raw = with_a_trail(&db).await;
+async fn replication_mode_does_not_open_the_audit_log(db: TestDb) {
+    let raw = with_a_audit_log(&db).await;
     let before = raw.snapshot().await;
     let deletes = ["DELETE FROM audit_logs", "TRUNCATE audit_logs"];
     for sql in UPDATES.into_iter().chain(deletes) {
@@ -137,9 +137,9 @@ async fn replication_mode_does_not_open_the_trail(db: TestDb) {
     }
 }
 
-async fn what_the_trail_speaks_of_is_not_deleted(db: TestDb) {
-    let raw = with_a_trail(&db).await;
-    // Nothing else holds them: no stays, no recordings, and as for users, no rooms.
+async fn what_the_audit_log_speaks_of_is_not_deleted(db: TestDb) {
+    let raw = with_a_audit_log(&db).await;
+    // Nothing else holds them: no participations, no recordings, and as for users, no rooms.
     raw.run("DELETE FROM room_participants").await;
     let idle = db.user("idle").await;
     let room = db.room(&idle, 5).await;
@@ -166,14 +166,14 @@ async fn what_the_trail_speaks_of_is_not_deleted(db: TestDb) {
     for sql in statements {
         let before = raw.snapshot().await;
         let outcome = raw.execute(&sql).await;
-        let told = format!("{outcome:?}").to_lowercase();
+        let recorded = format!("{outcome:?}").to_lowercase();
         assert!(
-            told.contains("foreign key") || told.contains("fk_audit_logs"),
-            "{sql}: {told}"
+            recorded.contains("foreign key") || recorded.contains("fk_audit_logs"),
+            "{sql}: {recorded}"
         );
         assert_eq!(raw.snapshot().await, before, "{sql}");
     }
-    // Who was never spoken of can go: it is the trail that holds the others.
+    // Who was never spoken of can go: it is the audit log that holds the others.
     raw.run(&format!(
         "INSERT INTO users SELECT {}, 'silent', NULL, NULL, display_name, is_active, is_verified, deleted_at,
             created_at, updated_at, last_login_at FROM users WHERE username = 'ben'",
@@ -184,7 +184,7 @@ async fn what_the_trail_speaks_of_is_not_deleted(db: TestDb) {
 }
 
 async fn rows_are_still_appended_by_hand(db: TestDb) {
-    let raw = with_a_trail(&db).await;
+    let raw = with_a_audit_log(&db).await;
     let id = raw.id(uuid::Uuid::from_u128(1));
     let before = raw.number("SELECT count(*) FROM audit_logs").await;
     raw.run(&format!(

@@ -1,4 +1,4 @@
-//! Bad input: told by field and rule, and never sent to the database.
+//! Bad input: reported by field and rule, and never sent to the database.
 
 use chrono::{DateTime, Utc};
 use conferencing_store::entity::{RoomId, Secret, UserId};
@@ -10,7 +10,7 @@ use crate::wire::Wire;
 crate::cases![
     bad_input_is_told_by_field_and_rule_and_not_sent,
     input_at_the_limits_is_kept_whole,
-    texts_of_the_trail_with_a_nul_are_no_error_of_the_database,
+    texts_of_the_audit_log_with_a_nul_are_no_error_of_the_database,
 ];
 
 enum Input<'a> {
@@ -20,12 +20,7 @@ enum Input<'a> {
 }
 
 fn user() -> NewUser<'static> {
-    NewUser {
-        username: "somebody",
-        email: None,
-        display_name: "Somebody",
-        password_hash: password_hash(),
-    }
+    NewUser::named("somebody", "Somebody", password_hash())
 }
 
 fn room() -> NewRoom<'static> {
@@ -294,15 +289,15 @@ async fn bad_input_is_told_by_field_and_rule_and_not_sent(db: TestDb) {
     let url = wire.as_ref().map_or(&db.url, |wire| &wire.url);
     let store = Store::connect(url).await.unwrap();
     let sent = || wire.as_ref().map(Wire::messages);
-    let platform = Actor::system("test");
-    let acting = store.acting(&platform);
+    let system = Actor::system("test");
+    let acting = store.acting(&system);
     let before = sent();
     for (input, field, rule) in table(&texts) {
         assert_invalid(send_alone(&acting, &input).await, field, rule);
         assert_eq!(sent(), before, "{field}");
     }
     // In a unit, which stays usable.
-    let unit = store.begin(&platform).await.unwrap();
+    let unit = store.begin(&system).await.unwrap();
     let before = sent();
     for (input, field, rule) in table(&texts) {
         assert_invalid(send_inside(&unit, &input).await, field, rule);
@@ -324,13 +319,11 @@ async fn input_at_the_limits_is_kept_whole(db: TestDb) {
     assert!(address.len() <= 254);
     let hash = format!("$argon2id${}", "x".repeat(245));
     let new = NewUser {
-        username: &name,
         email: Some(&address),
-        display_name: &shown,
-        password_hash: Secret::new(&*hash),
+        ..NewUser::named(&name, &shown, Secret::new(&*hash))
     };
-    let made = db.platform().users().register(new).await.unwrap();
-    let found = db.store.users().require(made.id).await.unwrap();
+    let made = db.system().users().register(new).await.unwrap();
+    let found = db.store.users().get(made.id).await.unwrap();
     assert_eq!((found.username, found.display_name), (name, shown));
     assert_eq!(found.email, Some(address));
     assert_eq!(found.password_hash.unwrap().expose(), hash);
@@ -342,8 +335,8 @@ async fn input_at_the_limits_is_kept_whole(db: TestDb) {
         scheduled_end: Some("9999-12-31T23:59:59.999999Z".parse().unwrap()),
         ..NewRoom::titled(made.id, "x")
     };
-    let room = db.platform().rooms().create(new.clone()).await.unwrap();
-    let found = db.store.rooms().require(room.id).await.unwrap();
+    let room = db.system().rooms().create(new.clone()).await.unwrap();
+    let found = db.store.rooms().get(room.id).await.unwrap();
     assert_eq!(found.description.as_deref(), Some(about));
     assert_eq!(
         (found.scheduled_start, found.scheduled_end),
@@ -351,7 +344,7 @@ async fn input_at_the_limits_is_kept_whole(db: TestDb) {
     );
 }
 
-async fn texts_of_the_trail_with_a_nul_are_no_error_of_the_database(db: TestDb) {
+async fn texts_of_the_audit_log_with_a_nul_are_no_error_of_the_database(db: TestDb) {
     // The texts come from clients. PostgreSQL's jsonb cannot hold a NUL, SQLite's text can.
     let nul = || "a\u{0}b".to_owned();
     for observation in [
@@ -359,11 +352,11 @@ async fn texts_of_the_trail_with_a_nul_are_no_error_of_the_database(db: TestDb) 
         Observation::UnauthorizedAccessAttempt {
             target: None,
             attempted: nul(),
-            standing: None,
+            actor_role: None,
         },
         Observation::ProducerClosed { producer_id: nul() },
     ] {
-        let appended = db.platform().audit().append(None, observation.clone()).await;
+        let appended = db.system().audit().append(None, observation.clone()).await;
         assert!(
             matches!(appended, Ok(_) | Err(Error::Invalid(_))),
             "{observation:?}: {appended:?}"

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::authority::{ActorRole, Operation};
 use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
 use conferencing_store::entity::RoomStatus::{self, Cancelled, Created, Ended, Live};
 use conferencing_store::entity::{RoomId, room, user};
@@ -24,7 +24,7 @@ crate::cases![
 
 async fn room_in(db: &TestDb, raw: &Raw, owner: &user::Model, status: RoomStatus) -> RoomId {
     let id = db.room(owner, 5).await.id;
-    let rooms = db.platform();
+    let rooms = db.system();
     match status {
         Created => {}
         Live => drop(rooms.rooms().start(id).await.unwrap()),
@@ -74,7 +74,7 @@ async fn what_does_not_exist_or_is_deleted_neither_starts_nor_ends(db: TestDb) {
         rooms.push(room_in(&db, &raw, &ada, status).await);
     }
     raw.run("UPDATE rooms SET deleted_at = updated_at").await;
-    for acting in [db.acting(&ada), db.platform()] {
+    for acting in [db.acting(&ada), db.system()] {
         for room in &rooms {
             let repository = acting.rooms();
             let not_found = || Error::NotFound(Subject::Room(*room));
@@ -113,7 +113,7 @@ async fn racing_ends_have_one_winner(db: TestDb) {
     let (ada, raw) = (db.user("ada").await, db.raw().await);
     for _ in 0..4 {
         let room = room_in(&db, &raw, &ada, Created).await;
-        db.platform()
+        db.system()
             .participants()
             .join(room, ada.id, Participant)
             .await
@@ -127,15 +127,15 @@ async fn racing_ends_have_one_winner(db: TestDb) {
             db.actions(room).await,
             ["ROOM_CREATED", "ROOM_STARTED", "USER_JOINED", "ROOM_ENDED"]
         );
-        db.assert_trail_tells_the_stays(room).await;
+        db.assert_audit_log_tells_the_participations(room).await;
     }
     raw.assert_invariants().await;
 }
 
-fn not_allowed(room: RoomId, operation: Operation, standing: Standing) -> Rejected {
+fn not_allowed(room: RoomId, operation: Operation, actor_role: ActorRole) -> Rejected {
     Rejected::NotAllowed {
         operation,
-        standing,
+        actor_role,
         room: Some(room),
         user: None,
     }
@@ -149,7 +149,7 @@ async fn who_may_start_a_room(db: TestDb) {
         for actor in [Actor::user(ben.id), Actor::anonymous()] {
             let acting = db.store.acting(&actor);
             let repository = acting.rooms();
-            let refusal = not_allowed(room, Operation::StartRoom, Standing::Outsider);
+            let refusal = not_allowed(room, Operation::StartRoom, ActorRole::Outsider);
             raw.assert_refused(repository.start(room), refusal, &actor).await;
         }
     }
@@ -157,10 +157,10 @@ async fn who_may_start_a_room(db: TestDb) {
         let room = room_in(&db, &raw, &ada, Created).await;
         let started = db.store.acting(&actor).rooms().start(room).await.unwrap();
         assert_eq!(started.status, Live);
-        let told = db.trail(room).await.pop().unwrap();
-        assert_eq!(told.actor, actor.user_id());
+        let recorded = db.audit_log(room).await.pop().unwrap();
+        assert_eq!(recorded.actor, actor.user_id());
         assert_eq!(
-            told.event,
+            recorded.event,
             conferencing_store::Change::RoomStarted { by_join: false }.into()
         );
     }
@@ -178,11 +178,11 @@ async fn who_may_end_a_room(db: TestDb) {
         user => Actor::user(users[user].id),
     };
     for (name, refused) in [
-        ("cohost", Some(Standing::CoHost)),
-        ("participant", Some(Standing::Participant)),
-        ("outsider", Some(Standing::Outsider)),
-        ("gone", Some(Standing::Outsider)),
-        ("anonymous", Some(Standing::Outsider)),
+        ("cohost", Some(ActorRole::CoHost)),
+        ("participant", Some(ActorRole::Participant)),
+        ("outsider", Some(ActorRole::Outsider)),
+        ("gone", Some(ActorRole::Outsider)),
+        ("anonymous", Some(ActorRole::Outsider)),
         ("owner", None),
         ("host", None),
         ("system", None),
@@ -195,14 +195,10 @@ async fn who_may_end_a_room(db: TestDb) {
         ))
         .await;
         let cohost = users["cohost"].id;
-        db.platform()
-            .participants()
-            .join(room.id, cohost, CoHost)
-            .await
-            .unwrap();
+        db.system().participants().join(room.id, cohost, CoHost).await.unwrap();
         db.seat(&room, &users["participant"]).await;
         db.seat(&room, &users["gone"]).await;
-        db.platform()
+        db.system()
             .participants()
             .leave(room.id, users["gone"].id)
             .await
@@ -210,8 +206,8 @@ async fn who_may_end_a_room(db: TestDb) {
         let acting = db.store.acting(&actor(name));
         let repository = acting.rooms();
         match refused {
-            Some(standing) => {
-                let refusal = not_allowed(room.id, Operation::EndRoom, standing);
+            Some(actor_role) => {
+                let refusal = not_allowed(room.id, Operation::EndRoom, actor_role);
                 raw.assert_refused(repository.end(room.id), refusal, name).await;
             }
             None => assert_eq!(repository.end(room.id).await.unwrap().status, Ended, "{name}"),

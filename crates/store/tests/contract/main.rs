@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and looks past the store"
 )]
 
+mod accounts_support;
 mod catalog;
 mod checks;
 mod declared;
@@ -16,9 +17,12 @@ mod rows;
 mod violations;
 mod wire;
 
+mod accounts;
 mod atomicity;
 mod audit;
 mod audit_export;
+mod audit_pages;
+mod audit_plans;
 mod bans;
 mod cancellation;
 mod codes;
@@ -29,10 +33,10 @@ mod durability;
 mod erasure;
 mod export;
 mod grants;
-mod identity;
 mod immutability;
 mod input;
 mod lifecycle;
+mod logins;
 mod migrations;
 mod migrations_at_once;
 mod model;
@@ -57,10 +61,10 @@ mod room_settings;
 mod rooms;
 mod schema;
 mod secrets;
+mod sign_in_methods;
+mod statements;
 mod tokens;
 mod traffic;
-mod trail_plans;
-mod trails;
 mod unit;
 mod upkeep;
 mod users;
@@ -68,6 +72,7 @@ mod writer;
 
 fn main() -> std::process::ExitCode {
     let cases = [
+        accounts::cases(),
         atomicity::cases(),
         audit::cases(),
         audit_export::cases(),
@@ -81,10 +86,10 @@ fn main() -> std::process::ExitCode {
         erasure::cases(),
         export::cases(),
         grants::cases(),
-        identity::cases(),
         immutability::cases(),
         input::cases(),
         lifecycle::cases(),
+        logins::cases(),
         migrations::cases(),
         migrations_at_once::cases(),
         model::cases(),
@@ -108,11 +113,13 @@ fn main() -> std::process::ExitCode {
         room_settings::cases(),
         rooms::cases(),
         schema::cases(),
+        sign_in_methods::cases(),
         secrets::cases(),
+        statements::cases(),
         tokens::cases(),
         traffic::cases(),
-        trail_plans::cases(),
-        trails::cases(),
+        audit_plans::cases(),
+        audit_pages::cases(),
         unit::cases(),
         upkeep::cases(),
         users::cases(),

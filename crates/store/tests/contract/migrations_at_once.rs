@@ -23,6 +23,8 @@ crate::cases![
     concurrent_processes_migrate_once,
     a_look_at_the_status_disturbs_nobody,
     the_program_tells_how_it_went,
+    a_database_that_is_away_is_one_sentence,
+    @Postgres a_pool_of_one_is_refused_at_once,
     whoever_waits_gets_the_lock_when_its_holder_dies,
     @Postgres the_lock_outlasts_a_server_that_ends_idle_transactions,
 ];
@@ -101,14 +103,14 @@ async fn the_program_tells_how_it_went(db: TestDb) {
     ] {
         let done = finished(start(&empty.url, command));
         assert!(done.status.success(), "{done:?}");
-        let told = finished(start(&empty.url, "status"));
-        let told = String::from_utf8(told.stdout).unwrap();
+        let recorded = finished(start(&empty.url, "status"));
+        let recorded = String::from_utf8(recorded.stdout).unwrap();
         let newest = all().pop();
         for name in all() {
             // One step down reverts the newest alone.
             let kept = command == "down" && Some(&name) != newest.as_ref();
             let line = format!("Migration '{name}'... {}", if kept { "Applied" } else { after });
-            assert!(told.contains(&line), "after {command}: {told}");
+            assert!(recorded.contains(&line), "after {command}: {recorded}");
         }
     }
     empty.raw.execute("CREATE TABLE rooms (id integer)").await.unwrap();
@@ -154,13 +156,13 @@ fn program() -> &'static Path {
             .args(["--message-format", "json-render-diagnostics"])
             .current_dir(env!("CARGO_MANIFEST_DIR"));
         // What cargo tells a test about the test's package would make build scripts run again.
-        let told = |name: &OsStr| {
+        let recorded = |name: &OsStr| {
             let name = name.to_string_lossy();
             ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
                 .iter()
                 .any(|prefix| name.starts_with(prefix))
         };
-        for (name, _) in std::env::vars_os().filter(|(name, _)| told(name)) {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| recorded(name)) {
             cargo.env_remove(name);
         }
         let built = cargo.stderr(Stdio::inherit()).output().unwrap();
@@ -264,4 +266,48 @@ async fn the_lock_outlasts_a_server_that_ends_idle_transactions(db: TestDb) {
         "another process could have begun to migrate as well: {migrated:?}"
     );
     migrated.unwrap();
+}
+
+async fn a_database_that_is_away_is_one_sentence(db: TestDb) {
+    let url = match db.backend {
+        Backend::Postgres => {
+            let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = nobody.local_addr().unwrap().port();
+            drop(nobody);
+            format!("postgres://meet:secret@127.0.0.1:{port}/meet?connect_timeout=1")
+        }
+        Backend::Sqlite => "sqlite:///nowhere/secret.sqlite".to_owned(),
+    };
+    for url in [url, "mysql://meet:secret@127.0.0.1/meet".to_owned()] {
+        for command in ["up", "status"] {
+            let output = finished(start(&url, command));
+            assert_eq!(output.status.code(), Some(1));
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(said.lines().count(), 1, "{said}");
+            assert!(
+                said.starts_with("Migration Error: cannot open the database: "),
+                "{said}"
+            );
+            assert!(!said.contains("secret"), "{said}");
+        }
+    }
+}
+
+async fn a_pool_of_one_is_refused_at_once(_: TestDb) {
+    let empty = empty(Backend::Postgres).await;
+    let mut options = sea_orm::ConnectOptions::new(empty.url.clone());
+    options.max_connections(1);
+    let pool = sea_orm::Database::connect(options).await.unwrap();
+    let begun = Instant::now();
+    let refused = Migrator::up(&pool, None).await.unwrap_err().to_string();
+    assert!(refused.contains("two connections"), "{refused}");
+    // Not the pool's patience of many seconds.
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(
+        empty
+            .raw
+            .number("SELECT count(*) FROM pg_class WHERE relname = 'users'")
+            .await,
+        0
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use conferencing_store::authority::{Operation, Standing, may};
+use conferencing_store::authority::{ActorRole, Operation, may};
 use conferencing_store::entity::ParticipantRole::{self, CoHost, Host, Participant};
 use conferencing_store::entity::{RoomId, UserId};
 use conferencing_store::{Actor, Error, Rejected, Subject};
@@ -59,11 +59,7 @@ impl Meeting {
     }
 
     async fn seat(&self, db: &TestDb, name: &str, role: ParticipantRole) {
-        let seat = db
-            .platform()
-            .participants()
-            .join(self.room, self.users[name], role)
-            .await;
+        let seat = db.system().participants().join(self.room, self.users[name], role).await;
         assert_eq!(seat.unwrap().role, role, "{name}");
     }
 
@@ -94,57 +90,57 @@ async fn who_may_kick_whom(db: TestDb) {
     let matrix = [
         (
             "system",
-            Standing::System,
+            ActorRole::System,
             [Protected, Protected, Kicked, Kicked, NotPresent],
         ),
         (
             "owner",
-            Standing::Owner,
+            ActorRole::Owner,
             [Protected, Protected, Kicked, Kicked, NotPresent],
         ),
         (
             "host",
-            Standing::Host,
+            ActorRole::Host,
             [Protected, Protected, Kicked, Kicked, NotPresent],
         ),
         (
             "cohost",
-            Standing::CoHost,
+            ActorRole::CoHost,
             [Protected, Protected, NotAllowed, Kicked, NotPresent],
         ),
-        ("participant", Standing::Participant, [none; 5]),
-        ("outsider", Standing::Outsider, [none; 5]),
-        ("anonymous", Standing::Outsider, [none; 5]),
+        ("participant", ActorRole::Participant, [none; 5]),
+        ("outsider", ActorRole::Outsider, [none; 5]),
+        ("anonymous", ActorRole::Outsider, [none; 5]),
     ];
-    for (name, standing, verdicts) in matrix {
+    for (name, actor_role, verdicts) in matrix {
         let actor = meeting.actor(name);
         for (target, verdict) in targets.into_iter().zip(verdicts) {
-            // Nobody, not even who may kick nobody, is told anything else when they aim at themself.
+            // Nobody, not even who may kick nobody, is recorded anything else when they aim at themself.
             let verdict = if name == target { Protected } else { verdict };
             let role = SEATED
                 .iter()
                 .find(|(seated, _)| *seated == target)
                 .map(|(_, role)| *role);
-            let in_table = may(Operation::Kick, standing, role);
+            let in_table = may(Operation::Kick, actor_role, role);
             assert_eq!(in_table && target != "owner", verdict == Kicked, "{name} {target}");
-            assert_verdict(&db, &raw, &meeting, (&actor, standing), target, verdict).await;
+            assert_verdict(&db, &raw, &meeting, (&actor, actor_role), target, verdict).await;
             if verdict == Kicked {
                 meeting.seat(&db, target, role.unwrap()).await;
             }
         }
         if meeting.users.contains_key(name) {
-            assert_verdict(&db, &raw, &meeting, (&actor, standing), name, Protected).await;
+            assert_verdict(&db, &raw, &meeting, (&actor, actor_role), name, Protected).await;
         }
     }
     raw.assert_invariants().await;
-    db.assert_trail_tells_the_stays(meeting.room).await;
+    db.assert_audit_log_tells_the_participations(meeting.room).await;
 }
 
 async fn assert_verdict(
     db: &TestDb,
     raw: &Raw,
     meeting: &Meeting,
-    (actor, standing): (&Actor, Standing),
+    (actor, actor_role): (&Actor, ActorRole),
     target: &str,
     verdict: Verdict,
 ) {
@@ -155,16 +151,22 @@ async fn assert_verdict(
     let kick = repository.kick(room, user, Some("noise"));
     let refusal = match verdict {
         Verdict::Kicked => {
-            let stay = kick.await.unwrap();
-            assert!(stay.is_kicked && stay.user_id == user, "{actor:?} {target}");
-            assert_eq!((stay.kicked_by, stay.kicked_at), (actor.user_id(), stay.left_at));
+            let participation = kick.await.unwrap();
+            assert!(
+                participation.is_kicked && participation.user_id == user,
+                "{actor:?} {target}"
+            );
+            assert_eq!(
+                (participation.kicked_by, participation.kicked_at),
+                (actor.user_id(), participation.left_at)
+            );
             return;
         }
         Verdict::Protected => Rejected::Protected { operation, user },
         Verdict::NotPresent => Rejected::NotPresent { user, room },
         Verdict::NotAllowed => Rejected::NotAllowed {
             operation,
-            standing,
+            actor_role,
             room: Some(room),
             user: Some(user),
         },
@@ -176,10 +178,10 @@ async fn an_owner_who_is_host_is_protected_too(db: TestDb) {
     let raw = db.raw().await;
     let (owner, cohost) = (db.user("owner").await, db.user("cohost").await);
     let room = db.room(&owner, 10).await;
-    let platform = db.platform();
-    platform.participants().join(room.id, owner.id, Host).await.unwrap();
-    platform.participants().join(room.id, cohost.id, CoHost).await.unwrap();
-    for acting in [platform, db.acting(&cohost), db.acting(&owner)] {
+    let system = db.system();
+    system.participants().join(room.id, owner.id, Host).await.unwrap();
+    system.participants().join(room.id, cohost.id, CoHost).await.unwrap();
+    for acting in [system, db.acting(&cohost), db.acting(&owner)] {
         let refusal = Rejected::Protected {
             operation: Operation::Kick,
             user: owner.id,
@@ -194,19 +196,19 @@ async fn who_has_left_may_kick_nobody(db: TestDb) {
     let raw = db.raw().await;
     let meeting = Meeting::with_everybody(&db, &raw).await;
     let room = meeting.room;
-    db.platform()
+    db.system()
         .participants()
         .leave(room, meeting.users["host"])
         .await
         .unwrap();
-    db.platform()
+    db.system()
         .participants()
         .kick(room, meeting.users["cohost"], None)
         .await
         .unwrap();
     for name in ["host", "cohost"] {
         let verdict = Verdict::NotAllowed;
-        let actor = (&meeting.actor(name), Standing::Outsider);
+        let actor = (&meeting.actor(name), ActorRole::Outsider);
         assert_verdict(&db, &raw, &meeting, actor, "participant", verdict).await;
     }
 }
@@ -214,7 +216,7 @@ async fn who_has_left_may_kick_nobody(db: TestDb) {
 async fn an_owner_kicks_from_outside(db: TestDb) {
     let raw = db.raw().await;
     let meeting = Meeting::with_everybody(&db, &raw).await;
-    db.platform()
+    db.system()
         .participants()
         .leave(meeting.room, meeting.users["owner"])
         .await
@@ -226,7 +228,7 @@ async fn an_owner_kicks_from_outside(db: TestDb) {
         ("host", Verdict::Protected),
         ("absent", Verdict::NotPresent),
     ] {
-        assert_verdict(&db, &raw, &meeting, (&owner, Standing::Owner), target, verdict).await;
+        assert_verdict(&db, &raw, &meeting, (&owner, ActorRole::Owner), target, verdict).await;
     }
 }
 
@@ -243,7 +245,7 @@ async fn a_kick_needs_somebody_who_is_there(db: TestDb) {
     raw.assert_refused(kick(), not_present.clone(), "before the meeting")
         .await;
     db.seat(&room, &guest).await;
-    db.platform().participants().leave(room.id, guest.id).await.unwrap();
+    db.system().participants().leave(room.id, guest.id).await.unwrap();
     raw.assert_refused(kick(), not_present.clone(), "after leaving").await;
     db.seat(&room, &guest).await;
     acting.rooms().end(room.id).await.unwrap();

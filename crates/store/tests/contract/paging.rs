@@ -75,10 +75,10 @@ async fn a_forged_cursor_is_no_error_of_the_database(db: TestDb) {
         };
         for order in [Order::OldestFirst, Order::NewestFirst] {
             let page = PageRequest::first(5, order).unwrap().after(cursor);
-            let trail = db.store.audit().list(&AuditFilter::of_room(room.id), &page).await;
+            let audit_log = db.store.audit().list(&AuditFilter::of_room(room.id), &page).await;
             let beyond = (order == Order::OldestFirst) == (year < 2000);
-            match trail {
-                Ok(trail) => assert_eq!(trail.items.len(), usize::from(beyond), "{year} {order:?}"),
+            match audit_log {
+                Ok(audit_log) => assert_eq!(audit_log.items.len(), usize::from(beyond), "{year} {order:?}"),
                 Err(error) => panic!("{year} {order:?}: {error:?}"),
             }
             let present = db.store.participants().list_present(room.id, &page).await;

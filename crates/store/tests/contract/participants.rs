@@ -12,12 +12,12 @@ crate::cases![
     the_first_join_starts_the_room,
     the_owner_is_seated_as_host_whatever_the_role,
     the_owner_is_seated_as_co_host_beside_another_host,
-    coming_back_is_a_new_stay,
+    coming_back_is_a_new_participation,
     leaving_and_kicks_tell_who_did_them,
     reasons_of_a_kick_are_trimmed_and_blank_ones_dropped,
     peak_and_total_count_rejoins,
     durations_are_whole_seconds_cut_not_rounded,
-    the_end_of_a_room_closes_every_stay_with_its_duration,
+    the_end_of_a_room_closes_every_participation_with_its_duration,
     nothing_ends_before_it_began_when_the_clock_runs_backwards,
 ];
 
@@ -26,18 +26,18 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 async fn join(store: &Store, room: &room::Model, user: &user::Model, role: ParticipantRole) -> room_participant::Model {
-    let platform = store.acting(&Actor::system("test"));
-    platform.participants().join(room.id, user.id, role).await.unwrap()
+    let system = store.acting(&Actor::system("test"));
+    system.participants().join(room.id, user.id, role).await.unwrap()
 }
 
 async fn leave(store: &Store, room: &room::Model, user: &user::Model) -> room_participant::Model {
-    let platform = store.acting(&Actor::system("test"));
-    platform.participants().leave(room.id, user.id).await.unwrap()
+    let system = store.acting(&Actor::system("test"));
+    system.participants().leave(room.id, user.id).await.unwrap()
 }
 
 async fn kick(store: &Store, room: &room::Model, user: &user::Model) -> room_participant::Model {
-    let platform = store.acting(&Actor::system("test"));
-    platform.participants().kick(room.id, user.id, None).await.unwrap()
+    let system = store.acting(&Actor::system("test"));
+    system.participants().kick(room.id, user.id, None).await.unwrap()
 }
 
 async fn the_first_join_starts_the_room(db: TestDb) {
@@ -57,12 +57,17 @@ async fn the_first_join_starts_the_room(db: TestDb) {
         .await
         .unwrap();
     assert_eq!(seat.role, CoHost);
-    let room = db.store.rooms().require(room.id).await.unwrap();
+    let room = db.store.rooms().get(room.id).await.unwrap();
     assert_eq!(
         (room.status, room.active_participants, room.total_joins),
         (RoomStatus::Live, 2, 2)
     );
-    let events: Vec<AuditEvent> = db.trail(room.id).await.into_iter().map(|entry| entry.event).collect();
+    let events: Vec<AuditEvent> = db
+        .audit_log(room.id)
+        .await
+        .into_iter()
+        .map(|entry| entry.event)
+        .collect();
     assert_eq!(
         events,
         [
@@ -109,7 +114,7 @@ async fn the_owner_is_seated_as_co_host_beside_another_host(db: TestDb) {
     raw.assert_invariants().await;
 }
 
-async fn coming_back_is_a_new_stay(db: TestDb) {
+async fn coming_back_is_a_new_participation(db: TestDb) {
     let (ada, ben) = (db.user("ada").await, db.user("ben").await);
     let room = db.room(&ada, 10).await;
     let first = db.seat(&room, &ben).await;
@@ -128,20 +133,29 @@ async fn coming_back_is_a_new_stay(db: TestDb) {
     assert!(first.left_at.is_some() && !first.is_kicked && first.kicked_at.is_none());
     assert!(second.left_at.is_some() && second.is_kicked && second.kicked_at.is_some());
     assert!(third.left_at.is_none() && !third.is_kicked && third.duration_seconds.is_none());
-    let stays: Vec<_> = db.stays(room.id).await.into_iter().map(|s| s.participant).collect();
-    assert_eq!(stays, [first, second, third], "the earlier stays are as they were");
+    let participations: Vec<_> = db
+        .participations(room.id)
+        .await
+        .into_iter()
+        .map(|s| s.participant)
+        .collect();
+    assert_eq!(
+        participations,
+        [first, second, third],
+        "the earlier participations are as they were"
+    );
     db.raw().await.assert_invariants().await;
-    db.assert_trail_tells_the_stays(room.id).await;
+    db.assert_audit_log_tells_the_participations(room.id).await;
 }
 
 async fn leaving_and_kicks_tell_who_did_them(db: TestDb) {
     let (ada, ben) = (db.user("ada").await, db.user("ben").await);
     let room = db.room(&ada, 10).await;
-    let (owner, guest, platform) = (db.acting(&ada), db.acting(&ben), db.platform());
+    let (owner, guest, system) = (db.acting(&ada), db.acting(&ben), db.system());
     guest.participants().join(room.id, ben.id, Participant).await.unwrap();
     guest.participants().leave(room.id, ben.id).await.unwrap();
     db.seat(&room, &ben).await;
-    platform.participants().leave(room.id, ben.id).await.unwrap();
+    system.participants().leave(room.id, ben.id).await.unwrap();
     db.seat(&room, &ben).await;
     let kicked = owner.participants().kick(room.id, ben.id, Some("noise")).await.unwrap();
     assert_eq!(
@@ -149,10 +163,10 @@ async fn leaving_and_kicks_tell_who_did_them(db: TestDb) {
         (Some(ada.id), Some("noise"))
     );
     db.seat(&room, &ben).await;
-    let kicked = platform.participants().kick(room.id, ben.id, None).await.unwrap();
+    let kicked = system.participants().kick(room.id, ben.id, None).await.unwrap();
     assert_eq!((kicked.kicked_by, kicked.kick_reason), (None, None));
-    let told: Vec<_> = db
-        .trail(room.id)
+    let recorded: Vec<_> = db
+        .audit_log(room.id)
         .await
         .into_iter()
         .filter_map(|entry| match entry.event {
@@ -166,7 +180,7 @@ async fn leaving_and_kicks_tell_who_did_them(db: TestDb) {
         .collect();
     let (ada, ben) = (Some(ada.id), Some(ben.id));
     assert_eq!(
-        told,
+        recorded,
         [
             ("joined", ben, None, None),
             ("left", ben, None, None),
@@ -191,7 +205,7 @@ async fn reasons_of_a_kick_are_trimmed_and_blank_ones_dropped(db: TestDb) {
         (Some(longest.as_str()), Some(longest.as_str())),
     ] {
         db.seat(&room, &ben).await;
-        let kicked = db.platform().participants().kick(room.id, ben.id, given).await.unwrap();
+        let kicked = db.system().participants().kick(room.id, ben.id, given).await.unwrap();
         assert_eq!(kicked.kick_reason.as_deref(), kept);
     }
 }
@@ -209,14 +223,14 @@ async fn peak_and_total_count_rejoins(db: TestDb) {
     db.seat(&room, &guests[0]).await;
     kick(&db.store, &room, &guests[0]).await;
     db.seat(&room, &guests[0]).await;
-    let room = db.store.rooms().require(room.id).await.unwrap();
+    let room = db.store.rooms().get(room.id).await.unwrap();
     assert_eq!(
         (room.active_participants, room.peak_participants, room.total_joins),
         (1, 3, 5)
     );
 }
 
-/// Microseconds that a stay begins after a full second, and that it lasts.
+/// Microseconds that a participation begins after a full second, and that it lasts.
 const LENGTHS: &[(i64, i64)] = &[
     (0, 0),
     (0, 1),
@@ -241,24 +255,28 @@ async fn durations_are_whole_seconds_cut_not_rounded(db: TestDb) {
     for (offset, length) in LENGTHS {
         let start = at("2026-02-28T23:59:59Z") + TimeDelta::microseconds(*offset);
         let (store, clock) = db.with_clock_at(start).await;
-        let platform = store.acting(&Actor::system("test"));
+        let system = store.acting(&Actor::system("test"));
         let room = db.room(&ada, 10).await;
         join(&store, &room, &ada, Host).await;
         join(&store, &room, &ben, Participant).await;
         clock.advance(TimeDelta::microseconds(*length));
         let left = leave(&store, &room, &ben).await;
-        let ended = platform.rooms().end(room.id).await.unwrap();
+        let ended = system.rooms().end(room.id).await.unwrap();
         let end = start + TimeDelta::microseconds(*length);
         let seconds = i32::try_from(length / 1_000_000).unwrap();
         assert_eq!((left.joined_at, left.left_at), (start, Some(end)), "{offset} {length}");
         assert_eq!(left.duration_seconds, Some(seconds), "{offset} {length}");
         assert_eq!((ended.started_at, ended.ended_at), (Some(start), Some(end)));
         assert_eq!(ended.duration_seconds, Some(seconds), "{offset} {length}");
-        for stay in db.stays(room.id).await {
-            assert_eq!(stay.participant.left_at, Some(end), "{offset} {length}");
-            assert_eq!(stay.participant.duration_seconds, Some(seconds), "{offset} {length}");
+        for participation in db.participations(room.id).await {
+            assert_eq!(participation.participant.left_at, Some(end), "{offset} {length}");
+            assert_eq!(
+                participation.participant.duration_seconds,
+                Some(seconds),
+                "{offset} {length}"
+            );
         }
-        for entry in db.trail(room.id).await {
+        for entry in db.audit_log(room.id).await {
             if let AuditEvent::Change(
                 Change::RoomEnded { duration_seconds, .. } | Change::UserLeft { duration_seconds, .. },
             ) = entry.event
@@ -270,7 +288,7 @@ async fn durations_are_whole_seconds_cut_not_rounded(db: TestDb) {
     }
 }
 
-async fn the_end_of_a_room_closes_every_stay_with_its_duration(db: TestDb) {
+async fn the_end_of_a_room_closes_every_participation_with_its_duration(db: TestDb) {
     let owner = db.user("owner").await;
     let guests = db.users("guest", 3).await;
     let start = at("2026-05-01T08:00:00.75Z");
@@ -285,15 +303,18 @@ async fn the_end_of_a_room_closes_every_stay_with_its_duration(db: TestDb) {
     let ended = store.acting(&Actor::user(owner.id)).rooms().end(room.id).await.unwrap();
     assert_eq!((ended.status, ended.active_participants), (RoomStatus::Ended, 0));
     assert_eq!((ended.duration_seconds, ended.peak_participants), (Some(6), 3));
-    let stays = db.stays(room.id).await;
-    assert_eq!(stays[0].participant, gone, "a stay that was over is left alone");
-    for (stay, seconds) in stays[1..].iter().zip([4, 3]) {
-        assert_eq!(stay.participant.left_at, ended.ended_at);
-        assert_eq!(stay.participant.duration_seconds, Some(seconds));
-        assert!(!stay.participant.is_kicked);
+    let participations = db.participations(room.id).await;
+    assert_eq!(
+        participations[0].participant, gone,
+        "a participation that was over is left alone"
+    );
+    for (participation, seconds) in participations[1..].iter().zip([4, 3]) {
+        assert_eq!(participation.participant.left_at, ended.ended_at);
+        assert_eq!(participation.participant.duration_seconds, Some(seconds));
+        assert!(!participation.participant.is_kicked);
     }
     let ends: Vec<AuditEvent> = db
-        .trail(room.id)
+        .audit_log(room.id)
         .await
         .into_iter()
         .map(|entry| entry.event)
@@ -301,11 +322,11 @@ async fn the_end_of_a_room_closes_every_stay_with_its_duration(db: TestDb) {
         .collect();
     let end = Change::RoomEnded {
         duration_seconds: 6,
-        closed_stays: 2,
+        ended_participations: 2,
     };
     assert_eq!(ends, [end.into()]);
     db.raw().await.assert_invariants().await;
-    db.assert_trail_tells_the_stays(room.id).await;
+    db.assert_audit_log_tells_the_participations(room.id).await;
 }
 
 async fn nothing_ends_before_it_began_when_the_clock_runs_backwards(db: TestDb) {
@@ -321,15 +342,21 @@ async fn nothing_ends_before_it_began_when_the_clock_runs_backwards(db: TestDb) 
     let left = leave(&store, &room, &guests[0]).await;
     let kicked = kick(&store, &room, &guests[1]).await;
     let ended = store.acting(&Actor::system("test")).rooms().end(room.id).await.unwrap();
-    for stay in [left, kicked] {
-        assert_eq!((stay.left_at, stay.duration_seconds), (Some(stay.joined_at), Some(0)));
+    for participation in [left, kicked] {
+        assert_eq!(
+            (participation.left_at, participation.duration_seconds),
+            (Some(participation.joined_at), Some(0))
+        );
     }
     assert_eq!(ended.status, RoomStatus::Ended);
     assert!(ended.started_at <= ended.ended_at && ended.duration_seconds >= Some(0));
-    for stay in db.stays(room.id).await {
-        let stay = stay.participant;
-        assert!(stay.left_at >= Some(stay.joined_at), "{stay:?}");
-        assert_eq!(stay.duration_seconds, Some(0), "{stay:?}");
+    for participation in db.participations(room.id).await {
+        let participation = participation.participant;
+        assert!(
+            participation.left_at >= Some(participation.joined_at),
+            "{participation:?}"
+        );
+        assert_eq!(participation.duration_seconds, Some(0), "{participation:?}");
     }
     db.raw().await.assert_invariants().await;
 }

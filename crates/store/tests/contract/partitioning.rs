@@ -1,4 +1,4 @@
-//! The trail in partitions, and how it gets there. PostgreSQL only.
+//! The audit log in partitions, and how it gets there. PostgreSQL only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::migrations::{all, applied};
 use crate::rows::{Refusal, Sql, refusal_of, spelled, with_fixture};
 
 crate::cases![
-    @Postgres every_partition_has_what_the_trail_has,
+    @Postgres every_partition_has_what_the_audit_log_has,
     @Postgres every_partition_refuses_changes,
     @Postgres every_partition_names_what_a_row_violates,
     @Postgres rows_of_any_time_are_appended_and_read_back,
@@ -71,7 +71,7 @@ async fn with_rows_in_all(db: &TestDb) -> Raw {
     raw
 }
 
-/// A database migrated to where the trail is one table, with so many rows of 20 users and 50 rooms over the last months.
+/// A database migrated to where the audit log is one table, with so many rows of 20 users and 50 rooms over the last months.
 async fn one_table(rows: u32) -> String {
     let url = empty_database_with("").await;
     let raw = raw_of(&url).await;
@@ -109,17 +109,17 @@ pub async fn one_connection(url: &str) -> Raw {
     }
 }
 
-async fn every_partition_has_what_the_trail_has(db: TestDb) {
+async fn every_partition_has_what_the_audit_log_has(db: TestDb) {
     let raw = db.raw().await;
     let deviating = async || {
         let mut family = catalog::partitions(&raw).await;
-        let trail = family.remove("audit_logs").unwrap();
+        let audit_log = family.remove("audit_logs").unwrap();
         // Owner, columns, four constraints, nine indexes, two triggers.
-        assert_eq!(trail.len(), 17, "{trail:?}");
+        assert_eq!(audit_log.len(), 17, "{audit_log:?}");
         assert_eq!(family.len(), 5, "{family:?}");
         let mut deviating = BTreeMap::new();
         for (name, facts) in family {
-            let different: Vec<String> = facts.symmetric_difference(&trail).cloned().collect();
+            let different: Vec<String> = facts.symmetric_difference(&audit_log).cloned().collect();
             if !different.is_empty() {
                 deviating.insert(name, different.len());
             }
@@ -172,7 +172,7 @@ async fn every_partition_refuses_changes(db: TestDb) {
                 );
                 assert_eq!(refusal.code, "23001", "{sql}");
                 assert!(
-                    refusal.message.contains("the audit trail is immutable"),
+                    refusal.message.contains("the audit audit_log is immutable"),
                     "{sql}: {refusal:?}"
                 );
             }
@@ -225,8 +225,8 @@ async fn rows_of_any_time_are_appended_and_read_back(db: TestDb) {
     for (_, at) in &partitions {
         let at = DateTime::parse_from_str(at, "%Y-%m-%d %H:%M:%S%#z").unwrap().to_utc();
         let (store, _) = db.with_clock_at(at.max(start)).await;
-        let platform = store.acting(&Actor::system("test"));
-        let id = platform
+        let system = store.acting(&Actor::system("test"));
+        let id = system
             .audit()
             .append(Some(room.id), Observation::ScreenShareStarted {})
             .await
@@ -234,8 +234,8 @@ async fn rows_of_any_time_are_appended_and_read_back(db: TestDb) {
         expected.push((at, id));
     }
     expected.sort_by_key(|(at, _)| *at);
-    let trail = db.trail(room.id).await.into_iter();
-    let found: Vec<_> = trail
+    let audit_log = db.audit_log(room.id).await.into_iter();
+    let found: Vec<_> = audit_log
         .filter(|entry| entry.event.action() == "SCREEN_SHARE_STARTED")
         .map(|entry| (entry.at, entry.id))
         .collect();
@@ -294,8 +294,8 @@ async fn a_partition_is_attached_while_others_append(db: TestDb) {
     let upkeep = raw.db.begin().await.unwrap();
     upkeep.execute_unprepared(&format!("SELECT {MONTH}")).await.unwrap();
     // Uncommitted: what it has locked is locked still.
-    let platform = db.platform();
-    let audit = platform.audit();
+    let system = db.system();
+    let audit = system.audit();
     let append = audit.append(Some(room.id), Observation::ScreenShareStarted {});
     tokio::time::timeout(PATIENCE, append).await.unwrap().unwrap();
     upkeep.commit().await.unwrap();
@@ -343,7 +343,7 @@ impl Background {
     }
 }
 
-/// Appends rows until it is told to stop.
+/// Appends rows until it is recorded to stop.
 async fn append(url: &str, number: u64, background: &Arc<Background>) -> JoinHandle<Appended> {
     let (raw, background) = (one_connection(url).await, Arc::clone(background));
     tokio::spawn(async move {
@@ -368,7 +368,7 @@ async fn append(url: &str, number: u64, background: &Arc<Background>) -> JoinHan
     })
 }
 
-/// Reads the trails of rooms, a page after the other, each to some depth.
+/// Reads the audit log of rooms, a page after the other, each to some depth.
 async fn read(url: &str, number: u64, background: &Arc<Background>) -> JoinHandle<usize> {
     let (raw, background) = (one_connection(url).await, Arc::clone(background));
     tokio::spawn(async move {
@@ -676,7 +676,7 @@ async fn the_way_back_keeps_every_row(db: TestDb) {
     let plain = catalog::snapshot(&raw).await;
     Migrator::up(&raw.db, None).await.unwrap();
     assert_eq!(raw.snapshot().await, rows);
-    // Also when the first partition has been retired meanwhile.
+    // Also when the first partition has been archived meanwhile.
     raw.run("ALTER TABLE audit_logs DETACH PARTITION audit_logs_before; DROP TABLE audit_logs_before")
         .await;
     Migrator::down(&raw.db, Some(1)).await.unwrap();

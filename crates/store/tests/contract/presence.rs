@@ -23,7 +23,7 @@ async fn page(store: &Store, room: RoomId, present: bool, request: &PageRequest)
     if present {
         store.participants().list_present(room, request).await.unwrap()
     } else {
-        store.participants().list_stays(room, request).await.unwrap()
+        store.participants().list_history(room, request).await.unwrap()
     }
 }
 
@@ -46,22 +46,16 @@ async fn pages_lose_and_double_nobody_when_many_came_at_once(db: TestDb) {
     let users = db.users("guest", 12).await;
     let room = db.room(&owner, 50).await;
     let (store, clock) = db.with_manual_clock().await;
-    let platform = store.acting(&Actor::system("test"));
+    let system = store.acting(&Actor::system("test"));
     let mut seats = Vec::new();
     // Four at each of three instants.
     for users in users.chunks(4) {
         for user in users {
-            seats.push(
-                platform
-                    .participants()
-                    .join(room.id, user.id, Participant)
-                    .await
-                    .unwrap(),
-            );
+            seats.push(system.participants().join(room.id, user.id, Participant).await.unwrap());
         }
         clock.advance(TimeDelta::microseconds(1));
     }
-    platform.participants().leave(room.id, users[5].id).await.unwrap();
+    system.participants().leave(room.id, users[5].id).await.unwrap();
     for present in [true, false] {
         let mut expected: Vec<_> = seats
             .iter()
@@ -77,7 +71,7 @@ async fn pages_lose_and_double_nobody_when_many_came_at_once(db: TestDb) {
                 let found: Vec<_> = walk(&store, room.id, present, size, order)
                     .await
                     .into_iter()
-                    .map(|stay| (stay.participant.joined_at, stay.participant.id))
+                    .map(|participation| (participation.participant.joined_at, participation.participant.id))
                     .collect();
                 assert_eq!(found, expected, "{present} {order:?} {size}");
             }
@@ -96,10 +90,14 @@ async fn who_leaves_between_two_pages_takes_nobody_else_along(db: TestDb) {
     let first = page(&db.store, room.id, true, &request).await;
     // The very one that the cursor stands on, and one before it.
     for user in [&users[2], &users[0]] {
-        db.platform().participants().leave(room.id, user.id).await.unwrap();
+        db.system().participants().leave(room.id, user.id).await.unwrap();
     }
     let second = page(&db.store, room.id, true, &request.after(first.next.unwrap())).await;
-    let names: Vec<_> = second.items.iter().map(|stay| stay.user.username.as_str()).collect();
+    let names: Vec<_> = second
+        .items
+        .iter()
+        .map(|participation| participation.user.username.as_str())
+        .collect();
     assert_eq!(names, ["guest3", "guest4", "guest5"]);
     assert_eq!(second.next, None);
 }
@@ -113,14 +111,18 @@ async fn the_present_are_listed_with_their_users(db: TestDb) {
     db.seat(&elsewhere, &owner).await;
     let all = walk(&db.store, room.id, true, 500, Order::OldestFirst).await;
     assert_eq!(all.len(), 2);
-    for ((stay, seat), guest) in all.iter().zip(&seats).zip(&guests) {
-        assert_eq!(&stay.participant, seat);
+    for ((participation, seat), guest) in all.iter().zip(&seats).zip(&guests) {
+        assert_eq!(&participation.participant, seat);
         assert_eq!(
-            (stay.user.id, &stay.user.username, &stay.user.display_name),
+            (
+                participation.user.id,
+                &participation.user.username,
+                &participation.user.display_name
+            ),
             (guest.id, &guest.username, &guest.display_name)
         );
     }
-    db.platform().rooms().end(room.id).await.unwrap();
+    db.system().rooms().end(room.id).await.unwrap();
     assert_eq!(walk(&db.store, room.id, true, 500, Order::OldestFirst).await, []);
     assert_eq!(walk(&db.store, room.id, false, 500, Order::OldestFirst).await.len(), 2);
 }
@@ -141,7 +143,7 @@ async fn deleted_users_are_never_listed(db: TestDb) {
             let found: Vec<ParticipantId> = walk(&db.store, room.id, present, size, Order::OldestFirst)
                 .await
                 .into_iter()
-                .map(|stay| stay.participant.id)
+                .map(|participation| participation.participant.id)
                 .collect();
             assert_eq!(found, [seats[0], seats[2], seats[3]], "{present} {size}");
         }

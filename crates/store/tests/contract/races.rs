@@ -21,11 +21,7 @@ async fn one_user_joining_from_everywhere_gets_one_seat(db: TestDb) {
     let room = db.room(&ada, 100).await;
     let tasks = (0..32).map(|number| {
         let (acting, room, ben) = (
-            if number % 2 == 0 {
-                db.acting(&ben)
-            } else {
-                db.platform()
-            },
+            if number % 2 == 0 { db.acting(&ben) } else { db.system() },
             room.id,
             ben.id,
         );
@@ -50,8 +46,14 @@ async fn one_user_joining_from_everywhere_gets_one_seat(db: TestDb) {
             other => panic!("{other:?}"),
         }
     }
-    let stays = db.stays(room.id).await;
-    assert_eq!(stays.iter().map(|stay| &stay.participant).collect::<Vec<_>>(), [&won]);
+    let participations = db.participations(room.id).await;
+    assert_eq!(
+        participations
+            .iter()
+            .map(|participation| &participation.participant)
+            .collect::<Vec<_>>(),
+        [&won]
+    );
     assert_eq!(
         db.actions(room.id).await,
         ["ROOM_CREATED", "ROOM_STARTED", "USER_JOINED"]
@@ -83,13 +85,18 @@ async fn the_last_seat_has_one_winner(db: TestDb) {
             }
         }
         seated.sort();
-        let mut stays: Vec<_> = db.stays(room.id).await.iter().map(|stay| stay.participant.id).collect();
-        stays.sort();
-        assert_eq!(stays.len(), usize::try_from(seats).unwrap());
-        assert_eq!(stays, seated, "who was refused left no row");
+        let mut participations: Vec<_> = db
+            .participations(room.id)
+            .await
+            .iter()
+            .map(|participation| participation.participant.id)
+            .collect();
+        participations.sort();
+        assert_eq!(participations.len(), usize::try_from(seats).unwrap());
+        assert_eq!(participations, seated, "who was refused left no row");
         // Two events of the room itself, one for each seat, none for who was refused.
-        assert_eq!(db.trail(room.id).await.len(), 2 + stays.len());
-        let room = db.store.rooms().require(room.id).await.unwrap();
+        assert_eq!(db.audit_log(room.id).await.len(), 2 + participations.len());
+        let room = db.store.rooms().get(room.id).await.unwrap();
         assert_eq!(
             (room.active_participants, room.peak_participants, room.total_joins),
             (seats, seats, seats)
@@ -109,11 +116,11 @@ async fn a_join_never_ends_up_in_an_ended_room(db: TestDb) {
         let end_at = round * 6;
         let tasks = (0..=users.len()).map(|number| {
             let user = (number != end_at).then(|| users[number - usize::from(number > end_at)].id);
-            let (platform, room) = (db.platform(), room.id);
+            let (system, room) = (db.system(), room.id);
             async move {
                 match user {
-                    Some(user) => platform.participants().join(room, user, Participant).await.map(Some),
-                    None => platform.rooms().end(room).await.map(|_| None),
+                    Some(user) => system.participants().join(room, user, Participant).await.map(Some),
+                    None => system.rooms().end(room).await.map(|_| None),
                 }
             }
         });
@@ -132,11 +139,11 @@ async fn a_join_never_ends_up_in_an_ended_room(db: TestDb) {
                 Err(error) => panic!("{error:?}"),
             }
         }
-        let room = db.store.rooms().require(room.id).await.unwrap();
+        let room = db.store.rooms().get(room.id).await.unwrap();
         assert_eq!((room.status, room.active_participants), (RoomStatus::Ended, 0));
         assert_eq!(room.total_joins, joined);
         raw.assert_invariants().await;
-        db.assert_trail_tells_the_stays(room.id).await;
+        db.assert_audit_log_tells_the_participations(room.id).await;
     }
 }
 
@@ -146,12 +153,12 @@ async fn racing_first_joins_start_the_room_once(db: TestDb) {
     for _ in 0..4 {
         let room = db.room(&owner, 100).await;
         let tasks = (0..32).map(|number| {
-            let (platform, room, user) = (db.platform(), room.id, users[number / 2].id);
+            let (system, room, user) = (db.system(), room.id, users[number / 2].id);
             async move {
                 if number % 2 == 0 {
-                    platform.participants().join(room, user, Participant).await.map(drop)
+                    system.participants().join(room, user, Participant).await.map(drop)
                 } else {
-                    platform.rooms().start(room).await.map(drop)
+                    system.rooms().start(room).await.map(drop)
                 }
             }
         });
@@ -165,8 +172,8 @@ async fn racing_first_joins_start_the_room_once(db: TestDb) {
                 Err(error) => panic!("{error:?}"),
             }
         }
-        assert_eq!(db.stays(room.id).await.len(), 16);
-        db.assert_trail_tells_the_stays(room.id).await;
+        assert_eq!(db.participations(room.id).await.len(), 16);
+        db.assert_audit_log_tells_the_participations(room.id).await;
     }
     db.raw().await.assert_invariants().await;
 }
@@ -177,10 +184,10 @@ async fn a_seat_is_given_up_once(db: TestDb) {
     for _ in 0..4 {
         db.seat(&room, &guest).await;
         let tasks = (0..32).map(|number| {
-            let (platform, owner, room, guest) = (db.platform(), db.acting(&owner), room.id, guest.id);
+            let (system, owner, room, guest) = (db.system(), db.acting(&owner), room.id, guest.id);
             async move {
                 if number % 2 == 0 {
-                    platform.participants().leave(room, guest).await
+                    system.participants().leave(room, guest).await
                 } else {
                     owner.participants().kick(room, guest, Some("noise")).await
                 }
@@ -197,7 +204,7 @@ async fn a_seat_is_given_up_once(db: TestDb) {
         assert_eq!(closed, 1);
     }
     db.raw().await.assert_invariants().await;
-    db.assert_trail_tells_the_stays(room.id).await;
+    db.assert_audit_log_tells_the_participations(room.id).await;
 }
 
 /// What a refusal may be when everybody does everything.
@@ -225,9 +232,9 @@ async fn everybody_doing_everything_keeps_the_rules(db: TestDb) {
     let raw = db.raw().await;
     for round in 0..3 {
         let room = db.room(&owner, 3).await;
-        db.platform().rooms().start(room.id).await.unwrap();
+        db.system().rooms().start(room.id).await.unwrap();
         let tasks = (0..32).map(|number| {
-            let (platform, room) = (db.platform(), room.id);
+            let (system, room) = (db.system(), room.id);
             let users: Vec<_> = users.iter().map(|user| user.id).collect();
             let themselves: Vec<_> = users
                 .iter()
@@ -240,25 +247,25 @@ async fn everybody_doing_everything_keeps_the_rules(db: TestDb) {
                     let (user, acting) = (users[who], &themselves[who]);
                     outcomes.push(match (number * 3 + step) % 5 {
                         0 => acting.participants().join(room, user, Participant).await.map(drop),
-                        1 => platform.participants().kick(room, user, None).await.map(drop),
-                        2 => platform.participants().join(room, user, Participant).await.map(drop),
+                        1 => system.participants().kick(room, user, None).await.map(drop),
+                        2 => system.participants().join(room, user, Participant).await.map(drop),
                         3 => acting.participants().leave(room, user).await.map(drop),
-                        _ if number == 7 && step >= 6 => platform.rooms().end(room).await.map(drop),
-                        _ => platform.participants().leave(room, user).await.map(drop),
+                        _ if number == 7 && step >= 6 => system.rooms().end(room).await.map(drop),
+                        _ => system.participants().leave(room, user).await.map(drop),
                     });
                 }
                 if number == 11 {
-                    outcomes.push(platform.rooms().end(room).await.map(drop));
+                    outcomes.push(system.rooms().end(room).await.map(drop));
                 }
                 outcomes
             }
         });
         race(tasks).await.into_iter().flatten().for_each(assert_expected);
-        let room = db.store.rooms().require(room.id).await.unwrap();
+        let room = db.store.rooms().get(room.id).await.unwrap();
         assert_eq!(room.status, RoomStatus::Ended);
         assert!(room.total_joins > 0);
         raw.assert_invariants().await;
-        db.assert_trail_tells_the_stays(room.id).await;
+        db.assert_audit_log_tells_the_participations(room.id).await;
     }
 }
 
@@ -290,6 +297,6 @@ async fn everybody_doing_everything_in_many_rooms_keeps_the_rules(db: TestDb) {
     race(tasks).await.into_iter().flatten().for_each(assert_expected);
     db.raw().await.assert_invariants().await;
     for room in rooms {
-        db.assert_trail_tells_the_stays(room).await;
+        db.assert_audit_log_tells_the_participations(room).await;
     }
 }

@@ -36,15 +36,15 @@ pub async fn live_room(db: &TestDb, owner: &user::Model) -> room::Model {
     room
 }
 
-/// A recording in that status, by the platform.
+/// A recording in that status, by the system.
 pub async fn recording_in(
-    platform: &Acting,
+    system: &Acting,
     room: RoomId,
     owner: UserId,
     status: RecordingStatus,
     tag: &str,
 ) -> RecordingId {
-    let recordings = platform.recordings();
+    let recordings = system.recordings();
     let id = recordings.start(new_recording(room, owner, tag)).await.unwrap().id;
     let found = RecordingMeasures::default();
     if status == InProgress {
@@ -136,12 +136,12 @@ impl Act {
     }
 }
 
-/// All that the trail tells of a room's recordings, oldest first.
+/// All that the audit log tells of a room's recordings, oldest first.
 pub async fn told_of(db: &TestDb, room: RoomId) -> Vec<Change> {
     let page = PageRequest::first(500, Order::OldestFirst).unwrap();
-    let trail = db.store.audit().list(&AuditFilter::of_room(room), &page).await.unwrap();
-    assert!(trail.next.is_none(), "more than one page of events");
-    let changes = trail.items.into_iter().filter_map(|entry| match entry.event {
+    let audit_log = db.store.audit().list(&AuditFilter::of_room(room), &page).await.unwrap();
+    assert!(audit_log.next.is_none(), "more than one page of events");
+    let changes = audit_log.items.into_iter().filter_map(|entry| match entry.event {
         AuditEvent::Change(change) => Some(change),
         _ => None,
     });
@@ -160,7 +160,7 @@ async fn a_recording_lives_from_start_to_ready(db: TestDb) {
     let room = live_room(&db, &ada).await;
     let (store, clock) = db.with_manual_clock().await;
     let acting = store.acting(&conferencing_store::Actor::user(ada.id));
-    let platform = store.acting(&conferencing_store::Actor::system("recorder"));
+    let system = store.acting(&conferencing_store::Actor::system("recorder"));
     let expires_at = conferencing_store::clock::Clock::now(&*clock) + TimeDelta::days(30);
     let new = NewRecording {
         expires_at: Some(expires_at),
@@ -184,7 +184,7 @@ async fn a_recording_lives_from_start_to_ready(db: TestDb) {
 
     let id = begun.id;
     clock.advance(TimeDelta::seconds(5));
-    let written = platform.recordings().progress(id).await.unwrap();
+    let written = system.recordings().progress(id).await.unwrap();
     assert_eq!(written.status, InProgress);
     assert_eq!(written.updated_at - begun.updated_at, TimeDelta::seconds(5));
     clock.advance(TimeDelta::milliseconds(60_900));
@@ -209,12 +209,8 @@ async fn a_recording_lives_from_start_to_ready(db: TestDb) {
     );
     assert_eq!((stopped.fps, stopped.bitrate), (Some(30), Some(2_500)));
 
-    platform.recordings().process(id).await.unwrap();
-    let failed = platform
-        .recordings()
-        .fail(id, "out of memory\nat frame 7")
-        .await
-        .unwrap();
+    system.recordings().process(id).await.unwrap();
+    let failed = system.recordings().fail(id, "out of memory\nat frame 7").await.unwrap();
     assert_eq!(
         (failed.status, failed.error_message.as_deref()),
         (Failed, Some("out of memory\nat frame 7"))
@@ -223,7 +219,7 @@ async fn a_recording_lives_from_start_to_ready(db: TestDb) {
         (failed.stopped_at, failed.duration_seconds),
         (stopped.stopped_at, Some(65))
     );
-    let again = platform.recordings().retry(id).await.unwrap();
+    let again = system.recordings().retry(id).await.unwrap();
     assert_eq!(
         (again.status, again.retry_count, again.error_message),
         (Processing, 1, None)
@@ -234,7 +230,7 @@ async fn a_recording_lives_from_start_to_ready(db: TestDb) {
         codec: Some("h264"),
         ..RecordingMeasures::default()
     };
-    let ready = platform
+    let ready = system
         .recordings()
         .ready(id, "https://media.example/stand-up.mp4", found)
         .await
@@ -250,12 +246,12 @@ async fn a_recording_lives_from_start_to_ready(db: TestDb) {
     assert_eq!(
         (ready.codec.as_deref(), ready.fps),
         (Some("h264"), Some(30)),
-        "what is not given stays"
+        "what is not given participations"
     );
-    assert_eq!(db.store.recordings().require(id).await.unwrap(), ready);
+    assert_eq!(db.store.recordings().get(id).await.unwrap(), ready);
 
     let message = "out of memory\nat frame 7".to_owned();
-    let told = [
+    let recorded = [
         Change::RecordingStarted { recording: id },
         Change::RecordingProgressed { recording: id },
         Change::RecordingStopped {
@@ -274,32 +270,25 @@ async fn a_recording_lives_from_start_to_ready(db: TestDb) {
         },
         Change::RecordingReady { recording: id },
     ];
-    assert_eq!(told_of(&db, room.id).await, told);
+    assert_eq!(told_of(&db, room.id).await, recorded);
 }
 
 async fn every_status_allows_what_the_list_says_and_is_told_once(db: TestDb) {
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
-    let (platform, raw) = (db.platform(), db.raw().await);
+    let (system, raw) = (db.system(), db.raw().await);
     for from in [Started, InProgress, Stopped, Failed, Processing, Ready] {
         for act in Act::ALL {
             let case = format!("{act:?} from {from:?}");
-            let id = recording_in(&platform, room.id, ada.id, from, &case).await;
-            let (before, row) = (
-                events(&raw).await.len(),
-                db.store.recordings().require(id).await.unwrap(),
-            );
-            let done = act.by(&platform, id).await;
-            let told = events(&raw).await.split_off(before);
+            let id = recording_in(&system, room.id, ada.id, from, &case).await;
+            let (before, row) = (events(&raw).await.len(), db.store.recordings().get(id).await.unwrap());
+            let done = act.by(&system, id).await;
+            let recorded = events(&raw).await.split_off(before);
             match (act.leads(from), done) {
                 (Some(to), Ok(changed)) => {
                     assert_eq!(changed.status, to, "{case}");
-                    assert_eq!(told, [act.action()], "{case}");
-                    assert_eq!(
-                        db.store.recordings().any().require(id).await.unwrap(),
-                        changed,
-                        "{case}"
-                    );
+                    assert_eq!(recorded, [act.action()], "{case}");
+                    assert_eq!(db.store.recordings().any().get(id).await.unwrap(), changed, "{case}");
                 }
                 (None, Err(error)) => {
                     match error {
@@ -309,8 +298,8 @@ async fn every_status_allows_what_the_list_says_and_is_told_once(db: TestDb) {
                         Error::NotFound(_) if act == Act::Restore => {}
                         other => panic!("{case}: {other:?}"),
                     }
-                    assert!(told.is_empty(), "{case}: {told:?}");
-                    assert_eq!(db.store.recordings().require(id).await.unwrap(), row, "{case}");
+                    assert!(recorded.is_empty(), "{case}: {recorded:?}");
+                    assert_eq!(db.store.recordings().get(id).await.unwrap(), row, "{case}");
                 }
                 (expected, done) => panic!("{case}: {expected:?} was expected and {done:?} came"),
             }
@@ -336,7 +325,7 @@ async fn a_unit_that_is_rolled_back_leaves_no_trace(db: TestDb) {
         .start(new_recording(room.id, ada.id, "a"))
         .await
         .unwrap();
-    assert_eq!(unit.recordings().require(begun.id).await.unwrap(), begun);
+    assert_eq!(unit.recordings().get(begun.id).await.unwrap(), begun);
     unit.recordings().progress(begun.id).await.unwrap();
     let twice = unit.recordings().start(new_recording(room.id, ada.id, "a")).await;
     assert!(matches!(twice, Err(Error::Conflict(Conflict::StorageKeyTaken))));
@@ -345,6 +334,6 @@ async fn a_unit_that_is_rolled_back_leaves_no_trace(db: TestDb) {
         .await
         .unwrap();
     unit.roll_back().await.unwrap();
-    assert_eq!(db.store.recordings().any().get(begun.id).await.unwrap(), None);
+    assert_eq!(db.store.recordings().any().find(begun.id).await.unwrap(), None);
     assert_eq!(events(&raw).await, before);
 }

@@ -34,7 +34,7 @@ async fn race(acting: &Acting, id: RecordingId, acts: [Act; 32]) -> Vec<Act> {
 async fn conflicting_changes_have_one_winner(db: TestDb) {
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
-    let (owner, platform) = (db.acting(&ada), db.platform());
+    let (owner, system) = (db.acting(&ada), db.system());
     let half = |a, b| std::array::from_fn(|number| if number % 2 == 0 { a } else { b });
     let mut changes = 0;
     for round in 0..3 {
@@ -44,11 +44,11 @@ async fn conflicting_changes_have_one_winner(db: TestDb) {
         // Her word ends the writing only, so whichever comes first shuts the other out.
         let ended = race(&owner, id, half(Act::Stop, Act::Fail)).await;
         assert_eq!(ended.len(), 1, "{ended:?}");
-        let status = db.store.recordings().require(id).await.unwrap().status;
+        let status = db.store.recordings().get(id).await.unwrap().status;
         assert_eq!(Act::leads(ended[0], Started), Some(status));
         let onward = if status == Stopped { Act::Process } else { Act::Retry };
-        assert_eq!(race(&platform, id, half(onward, onward)).await, [onward]);
-        let decided = race(&platform, id, half(Act::Ready, Act::Fail)).await;
+        assert_eq!(race(&system, id, half(onward, onward)).await, [onward]);
+        let decided = race(&system, id, half(Act::Ready, Act::Fail)).await;
         assert_eq!(decided.len(), 1, "{decided:?}");
         changes += 4;
     }
@@ -60,7 +60,7 @@ async fn each_change_is_one_statement(db: TestDb) {
     let room = live_room(&db, &ada).await;
     let wire = Wire::before(&db.url).await;
     let store = conferencing_store::Store::connect(&wire.url).await.unwrap();
-    let (owner, platform) = (
+    let (owner, system) = (
         store.acting(&conferencing_store::Actor::user(ada.id)),
         store.acting(&conferencing_store::Actor::system("test")),
     );
@@ -87,7 +87,7 @@ async fn each_change_is_one_statement(db: TestDb) {
         let acting = if matches!(act, Act::Progress | Act::Stop | Act::Delete) {
             &owner
         } else {
-            &platform
+            &system
         };
         act.by(acting, id).await.unwrap();
         assert_eq!(wire.executions(), ["execute"], "{act:?}");
@@ -95,9 +95,9 @@ async fn each_change_is_one_statement(db: TestDb) {
     let page = PageRequest::first(10, Order::OldestFirst).unwrap();
     store.recordings().list_of_room(room.id, &page).await.unwrap();
     assert_eq!(wire.executions(), ["execute"], "list");
-    platform.recordings().sweep_expired(10).await.unwrap();
+    system.recordings().sweep_expired(10).await.unwrap();
     assert_eq!(wire.executions(), ["execute"], "sweep of the expired");
     let minute = std::time::Duration::from_secs(60);
-    platform.recordings().sweep_stuck(minute, 10).await.unwrap();
+    system.recordings().sweep_stuck(minute, 10).await.unwrap();
     assert_eq!(wire.executions(), ["execute"], "sweep of the stuck");
 }

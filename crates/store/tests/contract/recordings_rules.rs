@@ -1,7 +1,7 @@
 //! The rules of recordings: who may do what, and what input is taken.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use conferencing_store::authority::{Operation, Standing, may};
+use conferencing_store::authority::{ActorRole, Operation, may};
 use conferencing_store::clock::{Clock, SystemClock};
 use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
 use conferencing_store::entity::RecordingStatus::{Failed, InProgress, Processing, Started, Stopped};
@@ -29,28 +29,24 @@ async fn each_actor_may_do_what_the_table_says(db: TestDb) {
     let [ada, ben, cleo, dora, eve, fay] = ["ada", "ben", "cleo", "dora", "eve", "fay"];
     let (ada, ben, cleo) = (db.user(ada).await, db.user(ben).await, db.user(cleo).await);
     let (dora, eve, fay) = (db.user(dora).await, db.user(eve).await, db.user(fay).await);
-    let (platform, raw) = (db.platform(), db.raw().await);
+    let (system, raw) = (db.system(), db.raw().await);
     // Ada owns the room and is not in it; Ben is HOST; Fay owns the recordings and is not in either.
     let room = db.room(&ada, 20).await;
     db.seat(&room, &ben).await;
     raw.execute("UPDATE room_participants SET role = 'HOST'").await.unwrap();
-    platform.participants().join(room.id, cleo.id, CoHost).await.unwrap();
-    platform
-        .participants()
-        .join(room.id, dora.id, Participant)
-        .await
-        .unwrap();
+    system.participants().join(room.id, cleo.id, CoHost).await.unwrap();
+    system.participants().join(room.id, dora.id, Participant).await.unwrap();
     let actors = [
-        (Actor::system("test"), Standing::System),
-        (Actor::user(ada.id), Standing::Owner),
-        (Actor::user(fay.id), Standing::Owner),
-        (Actor::user(ben.id), Standing::Host),
-        (Actor::user(cleo.id), Standing::CoHost),
-        (Actor::user(dora.id), Standing::Participant),
-        (Actor::user(eve.id), Standing::Outsider),
-        (Actor::anonymous(), Standing::Outsider),
+        (Actor::system("test"), ActorRole::System),
+        (Actor::user(ada.id), ActorRole::Owner),
+        (Actor::user(fay.id), ActorRole::Owner),
+        (Actor::user(ben.id), ActorRole::Host),
+        (Actor::user(cleo.id), ActorRole::CoHost),
+        (Actor::user(dora.id), ActorRole::Participant),
+        (Actor::user(eve.id), ActorRole::Outsider),
+        (Actor::anonymous(), ActorRole::Outsider),
     ];
-    for (number, (actor, standing)) in actors.into_iter().enumerate() {
+    for (number, (actor, actor_role)) in actors.into_iter().enumerate() {
         let acting = db.store.acting(&actor);
         for act in Act::ALL {
             let from = match act {
@@ -59,18 +55,18 @@ async fn each_actor_may_do_what_the_table_says(db: TestDb) {
                 Act::Ready => Processing,
                 Act::Retry => Failed,
             };
-            let case = format!("{act:?} by {standing:?}, number {number}");
-            let id = recording_in(&platform, room.id, fay.id, from, &case).await;
+            let case = format!("{act:?} by {actor_role:?}, number {number}");
+            let id = recording_in(&system, room.id, fay.id, from, &case).await;
             if act == Act::Restore {
-                platform.recordings().delete(id).await.unwrap();
+                system.recordings().delete(id).await.unwrap();
             }
-            check(&db, &acting, act, id, standing, &case).await;
+            check(&db, &acting, act, id, actor_role, &case).await;
         }
-        // That the processing failed is the platform's to say, whoever asks.
-        let case = format!("Fail of a stopped one by {standing:?}, number {number}");
-        let id = recording_in(&platform, room.id, fay.id, Stopped, &case).await;
+        // That the processing failed is the system's to say, whoever asks.
+        let case = format!("Fail of a stopped one by {actor_role:?}, number {number}");
+        let id = recording_in(&system, room.id, fay.id, Stopped, &case).await;
         let done = Act::Fail.by(&acting, id).await;
-        match may(Operation::ProcessRecording, standing, None) {
+        match may(Operation::ProcessRecording, actor_role, None) {
             true => assert!(done.is_ok(), "{case}: {done:?}"),
             false => assert!(matches!(rejected(done), Rejected::NotAllowed { .. }), "{case}"),
         }
@@ -82,27 +78,27 @@ async fn check(
     acting: &conferencing_store::Acting,
     act: Act,
     id: conferencing_store::entity::RecordingId,
-    standing: Standing,
+    actor_role: ActorRole,
     case: &str,
 ) {
     let raw = db.raw().await;
     let before = events(&raw).await.len();
-    let row = db.store.recordings().any().require(id).await.unwrap();
+    let row = db.store.recordings().any().get(id).await.unwrap();
     let done = act.by(acting, id).await;
-    let told = events(&raw).await.split_off(before);
-    if may(asked(act), standing, None) {
+    let recorded = events(&raw).await.split_off(before);
+    if may(asked(act), actor_role, None) {
         assert!(done.is_ok(), "{case}: {done:?}");
         return;
     }
     let refusal = Rejected::NotAllowed {
         operation: asked(act),
-        standing,
+        actor_role,
         room: Some(row.room_id),
         user: Some(row.owner_id),
     };
     assert_eq!(rejected(done), refusal, "{case}");
-    assert_eq!(told, ["UNAUTHORIZED_ACCESS_ATTEMPT"], "{case}");
-    assert_eq!(db.store.recordings().any().require(id).await.unwrap(), row, "{case}");
+    assert_eq!(recorded, ["UNAUTHORIZED_ACCESS_ATTEMPT"], "{case}");
+    assert_eq!(db.store.recordings().any().get(id).await.unwrap(), row, "{case}");
 }
 
 async fn nothing_stops_before_it_started(db: TestDb) {
@@ -116,16 +112,16 @@ async fn nothing_stops_before_it_started(db: TestDb) {
         recording_in(&ahead, room.id, ada.id, InProgress, "2").await,
         recording_in(&ahead, room.id, ada.id, InProgress, "3").await,
     );
-    let platform = db.platform();
-    platform
+    let system = db.system();
+    system
         .recordings()
         .stop(stopped, RecordingMeasures::default())
         .await
         .unwrap();
-    platform.recordings().fail(failed, "no signal").await.unwrap();
-    platform.rooms().end(room.id).await.unwrap();
+    system.recordings().fail(failed, "no signal").await.unwrap();
+    system.rooms().end(room.id).await.unwrap();
     for id in [stopped, failed, with_room] {
-        let row = db.store.recordings().require(id).await.unwrap();
+        let row = db.store.recordings().get(id).await.unwrap();
         assert_eq!((row.stopped_at, row.duration_seconds), (Some(row.started_at), Some(0)));
         assert!(row.updated_at >= row.created_at);
     }
@@ -152,7 +148,7 @@ async fn retries_have_a_budget(db: TestDb) {
         retries: 2,
     };
     assert_eq!(rejected(strict.recordings().retry(id).await), exhausted);
-    let usual = db.platform();
+    let usual = db.system();
     assert_eq!(
         usual.recordings().retry(id).await.unwrap().retry_count,
         3,
@@ -176,9 +172,9 @@ fn invalid<T: std::fmt::Debug>(done: Result<T, Error>) -> Invalid {
 async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
-    let platform = db.platform();
-    let id = recording_in(&platform, room.id, ada.id, Started, "a").await;
-    let row = db.store.recordings().require(id).await.unwrap();
+    let system = db.system();
+    let id = recording_in(&system, room.id, ada.id, Started, "a").await;
+    let row = db.store.recordings().get(id).await.unwrap();
     let long = "é".repeat(2049);
     let cut = |length: usize| &long[..2 * length];
     let too_long = |max| Rule::MaxLength { max, actual: max + 1 };
@@ -275,7 +271,7 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
         ),
     ];
     for (new, field, rule) in starts {
-        let done = platform.recordings().start(new).await;
+        let done = system.recordings().start(new).await;
         assert_eq!(invalid(done), Invalid { field, rule });
     }
     let none = RecordingMeasures::default();
@@ -331,7 +327,7 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
         ),
     ];
     for (found, field, rule) in measures {
-        let stopped = platform.recordings().stop(id, found).await;
+        let stopped = system.recordings().stop(id, found).await;
         assert_eq!(
             invalid(stopped),
             Invalid {
@@ -339,7 +335,7 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
                 rule: rule.clone()
             }
         );
-        let ready = platform.recordings().ready(id, "https://media.example/1", found).await;
+        let ready = system.recordings().ready(id, "https://media.example/1", found).await;
         assert_eq!(invalid(ready), Invalid { field, rule });
     }
     for (message, rule) in [
@@ -349,7 +345,7 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
     ] {
         let field = "error_message";
         assert_eq!(
-            invalid(platform.recordings().fail(id, message).await),
+            invalid(system.recordings().fail(id, message).await),
             Invalid { field, rule }
         );
     }
@@ -360,18 +356,18 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
     ] {
         let field = "storage_url";
         assert_eq!(
-            invalid(platform.recordings().ready(id, url, none).await),
+            invalid(system.recordings().ready(id, url, none).await),
             Invalid { field, rule }
         );
     }
     let (field, rule) = ("expires_at", Rule::After("now"));
     assert_eq!(
-        invalid(platform.recordings().set_expiry(id, Some(past)).await),
+        invalid(system.recordings().set_expiry(id, Some(past)).await),
         Invalid { field, rule }
     );
     for (limit, rule) in [(0, Rule::AtLeast(1)), (501, Rule::AtMost(500))] {
         let field = "limit";
-        let expired = platform.recordings().sweep_expired(limit).await;
+        let expired = system.recordings().sweep_expired(limit).await;
         assert_eq!(
             invalid(expired),
             Invalid {
@@ -379,13 +375,13 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
                 rule: rule.clone()
             }
         );
-        let stuck = platform.recordings().sweep_stuck(std::time::Duration::MAX, limit).await;
+        let stuck = system.recordings().sweep_stuck(std::time::Duration::MAX, limit).await;
         assert_eq!(invalid(stuck), Invalid { field, rule });
     }
-    let stuck = platform.recordings().sweep_stuck(std::time::Duration::ZERO, 1).await;
+    let stuck = system.recordings().sweep_stuck(std::time::Duration::ZERO, 1).await;
     let (field, rule) = ("older_than", Rule::AtLeast(1));
     assert_eq!(invalid(stuck), Invalid { field, rule });
-    assert_eq!(db.store.recordings().require(id).await.unwrap(), row);
+    assert_eq!(db.store.recordings().get(id).await.unwrap(), row);
     assert_eq!(told_of(&db, room.id).await.len(), 1);
 
     // The longest that fits does.
@@ -395,7 +391,7 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
         filename: cut(255),
         ..good
     };
-    let longest = platform.recordings().start(new).await.unwrap().id;
+    let longest = system.recordings().start(new).await.unwrap().id;
     let found = RecordingMeasures {
         size_bytes: Some(i64::MAX),
         duration_seconds: Some(i32::MAX),
@@ -404,8 +400,8 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
         fps: Some(i32::MAX),
         bitrate: Some(0),
     };
-    platform.recordings().stop(longest, found).await.unwrap();
-    platform.recordings().process(longest).await.unwrap();
-    platform.recordings().ready(longest, cut(2048), found).await.unwrap();
-    platform.recordings().fail(id, cut(2000)).await.unwrap();
+    system.recordings().stop(longest, found).await.unwrap();
+    system.recordings().process(longest).await.unwrap();
+    system.recordings().ready(longest, cut(2048), found).await.unwrap();
+    system.recordings().fail(id, cut(2000)).await.unwrap();
 }

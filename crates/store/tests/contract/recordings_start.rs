@@ -1,7 +1,7 @@
 //! What a recording needs to start, and that it stops with its room.
 
 use chrono::TimeDelta;
-use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::authority::{ActorRole, Operation};
 use conferencing_store::entity::RecordingStatus::{Failed, InProgress, Started, Stopped};
 use conferencing_store::entity::{RoomId, RoomStatus, UserId};
 use conferencing_store::{Actor, Change, Conflict, Error, Rejected};
@@ -20,9 +20,9 @@ async fn a_start_is_for_oneself(db: TestDb) {
     let (ada, ben, cleo) = (db.user("ada").await, db.user("ben").await, db.user("cleo").await);
     let room = live_room(&db, &ada).await;
     db.seat(&room, &ben).await;
-    let not_allowed = |standing, user| Rejected::NotAllowed {
+    let not_allowed = |actor_role, user| Rejected::NotAllowed {
         operation: Operation::Record,
-        standing,
+        actor_role,
         room: Some(room.id),
         user,
     };
@@ -31,13 +31,13 @@ async fn a_start_is_for_oneself(db: TestDb) {
         acting.recordings().start(new_recording(room.id, owner, tag)).await
     };
     let refused = start(&Actor::user(ben.id), ben.id, "a").await;
-    assert_eq!(rejected(refused), not_allowed(Standing::Participant, None));
+    assert_eq!(rejected(refused), not_allowed(ActorRole::Participant, None));
     let refused = start(&Actor::user(cleo.id), cleo.id, "a").await;
-    assert_eq!(rejected(refused), not_allowed(Standing::Outsider, None));
+    assert_eq!(rejected(refused), not_allowed(ActorRole::Outsider, None));
     let refused = start(&Actor::user(ada.id), ben.id, "a").await;
-    assert_eq!(rejected(refused), not_allowed(Standing::Outsider, Some(ben.id)));
+    assert_eq!(rejected(refused), not_allowed(ActorRole::Outsider, Some(ben.id)));
     let refused = start(&Actor::anonymous(), ben.id, "a").await;
-    assert_eq!(rejected(refused), not_allowed(Standing::Outsider, Some(ben.id)));
+    assert_eq!(rejected(refused), not_allowed(ActorRole::Outsider, Some(ben.id)));
     let raw = db.raw().await;
     assert_eq!(
         events(&raw).await[events(&raw).await.len() - 4..],
@@ -55,9 +55,9 @@ async fn only_a_live_and_recordable_room_is_recorded(db: TestDb) {
     let (ada, ben) = (db.user("ada").await, db.user("ben").await);
     let room = db.room(&ada, 5).await;
     let raw = db.raw().await;
-    let (owner, platform) = (db.acting(&ada), db.platform());
+    let (owner, system) = (db.acting(&ada), db.system());
     let by_owner = async || owner.recordings().start(new_recording(room.id, ada.id, "a")).await;
-    let by_platform = async || platform.recordings().start(new_recording(room.id, ben.id, "b")).await;
+    let by_platform = async || system.recordings().start(new_recording(room.id, ben.id, "b")).await;
     let refusal = |status| Rejected::RoomStatus { room: room.id, status };
     assert_eq!(rejected(by_owner().await), refusal(RoomStatus::Created));
     assert_eq!(rejected(by_platform().await), refusal(RoomStatus::Created));
@@ -82,7 +82,7 @@ async fn only_a_live_and_recordable_room_is_recorded(db: TestDb) {
     let lost = owner.recordings().start(new_recording(nowhere, ada.id, "c")).await;
     assert!(matches!(lost, Err(Error::NotFound(conferencing_store::Subject::Room(id))) if id == nowhere));
     let nobody = UserId::from_uuid(room.id.as_uuid());
-    let lost = platform.recordings().start(new_recording(room.id, nobody, "c")).await;
+    let lost = system.recordings().start(new_recording(room.id, nobody, "c")).await;
     assert!(matches!(lost, Err(Error::NotFound(conferencing_store::Subject::User(id))) if id == nobody));
     assert_eq!(told_of(&db, room.id).await, []);
 
@@ -90,7 +90,7 @@ async fn only_a_live_and_recordable_room_is_recorded(db: TestDb) {
     assert_eq!(
         by_platform().await.unwrap().owner_id,
         ben.id,
-        "the platform needs no seat"
+        "the system needs no seat"
     );
     owner.rooms().end(room.id).await.unwrap();
     let late = owner.recordings().start(new_recording(room.id, ada.id, "c")).await;
@@ -100,22 +100,17 @@ async fn only_a_live_and_recordable_room_is_recorded(db: TestDb) {
 async fn a_storage_key_is_taken_for_ever(db: TestDb) {
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
-    let platform = db.platform();
-    let id = recording_in(&platform, room.id, ada.id, Stopped, "same").await;
-    let again = async || {
-        platform
-            .recordings()
-            .start(new_recording(room.id, ada.id, "same"))
-            .await
-    };
+    let system = db.system();
+    let id = recording_in(&system, room.id, ada.id, Stopped, "same").await;
+    let again = async || system.recordings().start(new_recording(room.id, ada.id, "same")).await;
     assert!(matches!(again().await, Err(Error::Conflict(Conflict::StorageKeyTaken))));
-    platform.recordings().delete(id).await.unwrap();
+    system.recordings().delete(id).await.unwrap();
     assert!(matches!(again().await, Err(Error::Conflict(Conflict::StorageKeyTaken))));
 
     let tasks: Vec<_> = (0..16)
         .map(|_| {
-            let (platform, room, ada) = (platform.clone(), room.id, ada.id);
-            tokio::spawn(async move { platform.recordings().start(new_recording(room, ada, "raced")).await })
+            let (system, room, ada) = (system.clone(), room.id, ada.id);
+            tokio::spawn(async move { system.recordings().start(new_recording(room, ada, "raced")).await })
         })
         .collect();
     let mut begun = 0;
@@ -133,29 +128,29 @@ async fn the_end_of_a_room_stops_what_runs_in_it(db: TestDb) {
     let ada = db.user("ada").await;
     let (room, other) = (live_room(&db, &ada).await, live_room(&db, &ada).await);
     let (store, clock) = db.with_manual_clock().await;
-    let platform = store.acting(&conferencing_store::Actor::system("test"));
+    let system = store.acting(&conferencing_store::Actor::system("test"));
     let running = [
-        recording_in(&platform, room.id, ada.id, Started, "started").await,
-        recording_in(&platform, room.id, ada.id, InProgress, "in progress").await,
+        recording_in(&system, room.id, ada.id, Started, "started").await,
+        recording_in(&system, room.id, ada.id, InProgress, "in progress").await,
     ];
-    let failed = recording_in(&platform, room.id, ada.id, Failed, "failed").await;
-    let elsewhere = recording_in(&platform, other.id, ada.id, InProgress, "elsewhere").await;
+    let failed = recording_in(&system, room.id, ada.id, Failed, "failed").await;
+    let elsewhere = recording_in(&system, other.id, ada.id, InProgress, "elsewhere").await;
     let before = told_of(&db, room.id).await.len();
     clock.advance(TimeDelta::seconds(90));
-    platform.rooms().end(room.id).await.unwrap();
+    system.rooms().end(room.id).await.unwrap();
     for id in running {
-        let row = store.recordings().require(id).await.unwrap();
+        let row = store.recordings().get(id).await.unwrap();
         assert_eq!((row.status, row.duration_seconds), (Stopped, Some(90)));
         assert_eq!(row.stopped_at, Some(row.updated_at));
     }
-    assert_eq!(store.recordings().require(failed).await.unwrap().status, Failed);
-    assert_eq!(store.recordings().require(elsewhere).await.unwrap().status, InProgress);
-    let told = told_of(&db, room.id).await.split_off(before);
+    assert_eq!(store.recordings().get(failed).await.unwrap().status, Failed);
+    assert_eq!(store.recordings().get(elsewhere).await.unwrap().status, InProgress);
+    let recorded = told_of(&db, room.id).await.split_off(before);
     let expected = running.map(|recording| Change::RecordingStopped {
         recording,
         with_room: true,
     });
-    assert_eq!(told, expected);
+    assert_eq!(recorded, expected);
     let raw = db.raw().await;
     assert_eq!(
         events(&raw).await.last().unwrap(),
@@ -166,13 +161,13 @@ async fn the_end_of_a_room_stops_what_runs_in_it(db: TestDb) {
     // A start that races the end is either refused or stopped with the room.
     let tasks: Vec<_> = (0..16)
         .map(|number| {
-            let (platform, room, ada) = (platform.clone(), other.id, ada.id);
+            let (system, room, ada) = (system.clone(), other.id, ada.id);
             tokio::spawn(async move {
                 if number == 8 {
-                    return platform.rooms().end(room).await.map(|_| None);
+                    return system.rooms().end(room).await.map(|_| None);
                 }
                 let tag = format!("raced {number}");
-                let begun = platform.recordings().start(new_recording(room, ada, &tag)).await;
+                let begun = system.recordings().start(new_recording(room, ada, &tag)).await;
                 begun.map(|row| Some(row.id))
             })
         })

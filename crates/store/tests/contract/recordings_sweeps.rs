@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::authority::{ActorRole, Operation};
 use conferencing_store::clock::{Clock, ManualClock};
 use conferencing_store::entity::RecordingStatus::{Failed, InProgress, Processing, Ready, Started, Stopped};
 use conferencing_store::entity::{RecordingId, RecordingStatus, room, user};
@@ -100,23 +100,23 @@ async fn what_has_expired_is_deleted_and_handed_out(db: TestDb) {
     );
     assert_eq!(recordings.sweep_expired(2).await.unwrap(), []);
     for id in [first, second, third] {
-        let row = stage.store.recordings().deleted().require(id).await.unwrap();
+        let row = stage.store.recordings().deleted().get(id).await.unwrap();
         assert_eq!(
             (row.deleted_at, row.updated_at),
             (Some(stage.clock.now()), stage.clock.now())
         );
     }
     for id in [running[0], running[1], later, never] {
-        stage.store.recordings().require(id).await.unwrap();
+        stage.store.recordings().get(id).await.unwrap();
     }
-    let told = told_of(&db, stage.room.id).await.split_off(before);
+    let recorded = told_of(&db, stage.room.id).await.split_off(before);
     let deleted = |recording| Change::RecordingDeleted {
         recording,
         expired: true,
     };
     let mut expected = [first, second];
     expected.sort();
-    assert_eq!(told, [expected[0], expected[1], third].map(deleted));
+    assert_eq!(recorded, [expected[0], expected[1], third].map(deleted));
 
     // What ran is swept once it stops; what was swept does not come back.
     stage.sweeper.rooms().end(stage.room.id).await.unwrap();
@@ -130,7 +130,7 @@ async fn what_has_expired_is_deleted_and_handed_out(db: TestDb) {
     assert_eq!(swept, HashSet::from(running));
     let back = stage.sweeper.recordings().deleted().restore(first).await;
     assert!(matches!(rejected(back), Rejected::RecordingExpired { recording, .. } if recording == first));
-    let back = db.platform().recordings().deleted().restore(first).await;
+    let back = db.system().recordings().deleted().restore(first).await;
     assert!(
         matches!(rejected(back), Rejected::RecordingExpired { .. }),
         "not by a clock that is behind either"
@@ -254,7 +254,7 @@ async fn what_is_stuck_has_failed(db: TestDb) {
         [stage.swept(silent, "silent")]
     );
     assert_eq!(recordings.sweep_stuck(minutes(5), 10).await.unwrap(), []);
-    let row = stage.store.recordings().require(silent).await.unwrap();
+    let row = stage.store.recordings().get(silent).await.unwrap();
     assert_eq!(
         (row.status, row.error_message.as_deref()),
         (Failed, Some("no progress for 300 s"))
@@ -264,15 +264,12 @@ async fn what_is_stuck_has_failed(db: TestDb) {
         (Some(row.started_at), Some(0)),
         "its last sign of life"
     );
-    assert_eq!(
-        stage.store.recordings().require(alive).await.unwrap().status,
-        InProgress
-    );
-    assert_eq!(stage.store.recordings().require(stopped).await.unwrap().status, Stopped);
-    let told = told_of(&db, stage.room.id).await.split_off(before);
+    assert_eq!(stage.store.recordings().get(alive).await.unwrap().status, InProgress);
+    assert_eq!(stage.store.recordings().get(stopped).await.unwrap().status, Stopped);
+    let recorded = told_of(&db, stage.room.id).await.split_off(before);
     let message = "no progress for 300 s".to_owned();
     assert_eq!(
-        told,
+        recorded,
         [Change::RecordingFailed {
             recording: silent,
             message,
@@ -285,7 +282,7 @@ async fn what_is_stuck_has_failed(db: TestDb) {
         recordings.sweep_stuck(minutes(5), 10).await.unwrap(),
         [stage.swept(alive, "alive")]
     );
-    let row = stage.store.recordings().require(alive).await.unwrap();
+    let row = stage.store.recordings().get(alive).await.unwrap();
     assert_eq!(row.duration_seconds, Some(390), "until its last sign of life");
     assert_eq!(recordings.sweep_stuck(Duration::MAX, 10).await.unwrap(), []);
     assert_eq!(recordings.retry(silent).await.unwrap().status, Processing);
@@ -315,7 +312,7 @@ async fn a_sweep_that_is_rolled_back_took_nothing(db: TestDb) {
     let free = stage.expiring(Ready, "free", 2).await;
     stage.clock.advance(TimeDelta::minutes(2));
     let raw = db.raw().await;
-    let (before, mut told) = (events(&raw).await.len(), 0);
+    let (before, mut recorded) = (events(&raw).await.len(), 0);
     let unit = stage.store.begin(&Actor::system("sweeper")).await.unwrap();
     assert_eq!(
         unit.recordings().sweep_expired(1).await.unwrap(),
@@ -326,10 +323,10 @@ async fn a_sweep_that_is_rolled_back_took_nothing(db: TestDb) {
         let other = stage.sweeper.recordings();
         let swept = tokio::time::timeout(Duration::from_secs(20), other.sweep_expired(10)).await;
         assert_eq!(swept.unwrap().unwrap(), [stage.swept(free, "free")]);
-        told = 1;
+        recorded = 1;
     }
     unit.roll_back().await.unwrap();
-    assert_eq!(events(&raw).await.len(), before + told);
+    assert_eq!(events(&raw).await.len(), before + recorded);
     let took = stage.sweeper.recordings().sweep_expired(1).await.unwrap();
     assert_eq!(took, [stage.swept(id, "a")]);
 }
@@ -338,7 +335,7 @@ async fn sweeps_are_for_the_platform(db: TestDb) {
     let ada = db.user("ada").await;
     let refusal = Rejected::NotAllowed {
         operation: Operation::ProcessRecording,
-        standing: Standing::Outsider,
+        actor_role: ActorRole::Outsider,
         room: None,
         user: None,
     };

@@ -17,18 +17,18 @@ async fn deleted_recordings_are_seen_and_restored_by_name_only(db: TestDb) {
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
     let (store, clock) = db.with_manual_clock().await;
-    let platform = store.acting(&conferencing_store::Actor::system("test"));
-    let id = recording_in(&platform, room.id, ada.id, Ready, "a").await;
-    let kept = recording_in(&platform, room.id, ada.id, Ready, "b").await;
-    let deleted = platform.recordings().delete(id).await.unwrap();
+    let system = store.acting(&conferencing_store::Actor::system("test"));
+    let id = recording_in(&system, room.id, ada.id, Ready, "a").await;
+    let kept = recording_in(&system, room.id, ada.id, Ready, "b").await;
+    let deleted = system.recordings().delete(id).await.unwrap();
     assert!(deleted.deleted_at.is_some());
     let page = PageRequest::first(10, Order::OldestFirst).unwrap();
     let ids =
         |page: conferencing_store::Page<recording::Model>| page.items.into_iter().map(|row| row.id).collect::<Vec<_>>();
     let recordings = || store.recordings();
-    assert_eq!(recordings().get(id).await.unwrap(), None);
-    assert_eq!(recordings().deleted().get(id).await.unwrap(), Some(deleted.clone()));
-    assert_eq!(recordings().any().require(id).await.unwrap(), deleted);
+    assert_eq!(recordings().find(id).await.unwrap(), None);
+    assert_eq!(recordings().deleted().find(id).await.unwrap(), Some(deleted.clone()));
+    assert_eq!(recordings().any().get(id).await.unwrap(), deleted);
     assert_eq!(ids(recordings().list_of_room(room.id, &page).await.unwrap()), [kept]);
     assert_eq!(ids(recordings().list_of_owner(ada.id, &page).await.unwrap()), [kept]);
     assert_eq!(
@@ -40,33 +40,33 @@ async fn deleted_recordings_are_seen_and_restored_by_name_only(db: TestDb) {
         [id, kept]
     );
     for act in Act::ALL.into_iter().filter(|act| *act != Act::Restore) {
-        let done = act.by(&platform, id).await;
+        let done = act.by(&system, id).await;
         assert!(matches!(done, Err(Error::NotFound(_))), "{act:?}: {done:?}");
     }
 
-    let restored = platform.recordings().deleted().restore(id).await.unwrap();
+    let restored = system.recordings().deleted().restore(id).await.unwrap();
     assert_eq!((restored.deleted_at, restored.status), (None, Ready));
-    let again = platform.recordings().deleted().restore(id).await;
+    let again = system.recordings().deleted().restore(id).await;
     assert!(matches!(again, Err(Error::NotFound(_))));
 
     // What has expired does not come back: the file may be gone.
     let expires_at = conferencing_store::clock::Clock::now(&*clock) + TimeDelta::days(1);
-    platform.recordings().set_expiry(id, Some(expires_at)).await.unwrap();
-    platform.recordings().delete(id).await.unwrap();
-    platform.recordings().deleted().restore(id).await.unwrap();
-    platform.recordings().delete(id).await.unwrap();
+    system.recordings().set_expiry(id, Some(expires_at)).await.unwrap();
+    system.recordings().delete(id).await.unwrap();
+    system.recordings().deleted().restore(id).await.unwrap();
+    system.recordings().delete(id).await.unwrap();
     clock.advance(TimeDelta::days(1));
     let expired = Rejected::RecordingExpired {
         recording: id,
         expires_at,
     };
-    assert_eq!(rejected(platform.recordings().deleted().restore(id).await), expired);
+    assert_eq!(rejected(system.recordings().deleted().restore(id).await), expired);
 
     // Nor does what somebody erased owned.
-    platform.recordings().delete(kept).await.unwrap();
+    system.recordings().delete(kept).await.unwrap();
     let raw = db.raw().await;
     raw.execute("UPDATE users SET deleted_at = created_at").await.unwrap();
-    let orphan = platform.recordings().deleted().restore(kept).await;
+    let orphan = system.recordings().deleted().restore(kept).await;
     assert!(matches!(orphan, Err(Error::NotFound(conferencing_store::Subject::User(owner))) if owner == ada.id));
 }
 
@@ -74,10 +74,10 @@ async fn lists_page_through_recordings_of_one_instant(db: TestDb) {
     let ada = db.user("ada").await;
     let room = live_room(&db, &ada).await;
     let (store, _standing_still) = db.with_manual_clock().await;
-    let platform = store.acting(&conferencing_store::Actor::system("test"));
+    let system = store.acting(&conferencing_store::Actor::system("test"));
     let mut made = Vec::new();
     for number in 0..7 {
-        made.push(recording_in(&platform, room.id, ada.id, Started, &number.to_string()).await);
+        made.push(recording_in(&system, room.id, ada.id, Started, &number.to_string()).await);
     }
     for order in [Order::OldestFirst, Order::NewestFirst] {
         let mut expected = made.clone();

@@ -1,6 +1,6 @@
 //! Joins and leaves that are refused: for the right reason, and without a trace.
 
-use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::authority::{ActorRole, Operation};
 use conferencing_store::entity::ParticipantRole::{CoHost, Host, Participant};
 use conferencing_store::entity::{RoomId, RoomStatus, UserId, room, user};
 use conferencing_store::{Actor, Conflict, Error, Rejected, Subject};
@@ -21,10 +21,10 @@ crate::cases![
     who_is_not_present_cannot_leave,
 ];
 
-/// Tries to join as oneself and through the platform, which come to the same.
+/// Tries to join as oneself and through the system, which come to the same.
 async fn assert_join_refused(db: &TestDb, raw: &Raw, room: RoomId, user: UserId, reason: impl Into<Error>, what: &str) {
     let reason = reason.into();
-    for acting in [db.platform(), db.store.acting(&Actor::user(user))] {
+    for acting in [db.system(), db.store.acting(&Actor::user(user))] {
         let repository = acting.participants();
         raw.assert_refused(repository.join(room, user, Participant), reason.clone(), what)
             .await;
@@ -59,8 +59,8 @@ async fn nobody_joins_a_room_that_is_over_called_off_or_deleted(db: TestDb) {
     ] {
         let room = db.room(&owner, 10).await.id;
         if status == RoomStatus::Ended {
-            db.platform().rooms().start(room).await.unwrap();
-            db.platform().rooms().end(room).await.unwrap();
+            db.system().rooms().start(room).await.unwrap();
+            db.system().rooms().end(room).await.unwrap();
         } else {
             raw.run(&format!("{sql} {}", raw.id(room.as_uuid()))).await;
         }
@@ -91,7 +91,7 @@ async fn a_banned_user_does_not_join(db: TestDb) {
     let other = db.user("other").await;
     for user in [&guest, &other] {
         db.seat(&room, user).await;
-        db.platform().participants().kick(room.id, user.id, None).await.unwrap();
+        db.system().participants().kick(room.id, user.id, None).await.unwrap();
     }
     let until = "2999-01-01T00:00:00+00:00";
     for (user, expiry, until) in [
@@ -139,7 +139,7 @@ async fn what_does_not_exist_is_not_joined(db: TestDb) {
 
 async fn nobody_but_the_owner_joins_as_host(db: TestDb) {
     let Fixture { raw, room, guest, .. } = fixture(&db).await;
-    for acting in [db.acting(&guest), db.platform()] {
+    for acting in [db.acting(&guest), db.system()] {
         let repository = acting.participants();
         let join = repository.join(room.id, guest.id, Host);
         raw.assert_refused(join, Rejected::HostSeat { room: room.id }, &acting)
@@ -157,7 +157,7 @@ async fn nobody_joins_or_leaves_for_somebody_else(db: TestDb) {
     let other = db.user("other").await;
     let not_allowed = |operation| Rejected::NotAllowed {
         operation,
-        standing: Standing::Outsider,
+        actor_role: ActorRole::Outsider,
         room: Some(room.id),
         user: Some(guest.id),
     };
@@ -172,12 +172,8 @@ async fn nobody_joins_or_leaves_for_somebody_else(db: TestDb) {
             raw.assert_refused(leave, not_allowed(Operation::Leave), &actor).await;
         }
         if !seated {
-            db.platform()
-                .participants()
-                .join(room.id, owner.id, Host)
-                .await
-                .unwrap();
-            db.platform()
+            db.system().participants().join(room.id, owner.id, Host).await.unwrap();
+            db.system()
                 .participants()
                 .join(room.id, other.id, CoHost)
                 .await
@@ -202,7 +198,7 @@ async fn a_full_room_takes_nobody(db: TestDb) {
         };
         assert_join_refused(&db, &raw, room.id, user, refusal, "full").await;
     }
-    db.platform().participants().leave(room.id, others[0].id).await.unwrap();
+    db.system().participants().leave(room.id, others[0].id).await.unwrap();
     db.seat(&room, &guest).await;
     raw.assert_invariants().await;
 }
@@ -215,12 +211,8 @@ async fn who_is_present_keeps_the_seat_and_its_role(db: TestDb) {
         guest,
     } = fixture(&db).await;
     let seats = [
-        db.platform()
-            .participants()
-            .join(room.id, owner.id, Host)
-            .await
-            .unwrap(),
-        db.platform()
+        db.system().participants().join(room.id, owner.id, Host).await.unwrap(),
+        db.system()
             .participants()
             .join(room.id, guest.id, CoHost)
             .await
@@ -271,7 +263,7 @@ async fn who_is_not_present_cannot_leave(db: TestDb) {
     raw.assert_refused(repository.leave(room.id, guest.id), not_present.clone(), "has left")
         .await;
     db.seat(&room, &guest).await;
-    db.platform().rooms().end(room.id).await.unwrap();
+    db.system().rooms().end(room.id).await.unwrap();
     raw.assert_refused(repository.leave(room.id, guest.id), not_present, "is over")
         .await;
     raw.run("UPDATE rooms SET deleted_at = updated_at").await;

@@ -1,4 +1,4 @@
-//! The trail's months: those ahead are made, those whose time is over go into files. On SQLite there are none.
+//! The audit log's months: those ahead are made, those whose time is over go into files. On SQLite there are none.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
 use conferencing_store::entity::AuditAction;
 use conferencing_store::{
-    Acting, Actor, AuditEvent, AuditFilter, AuditPartition, Change, Error, ExportedEvent, Invalid, Observation, Order,
-    PartitionState, Rejected, Retired, Rule, Store, Subject,
+    Acting, Actor, ArchivedPartition, AuditEvent, AuditFilter, AuditPartition, Change, Error, ExportedEvent, Invalid,
+    Observation, Order, PartitionState, Rejected, Rule, Store, Subject,
 };
 use futures_util::TryStreamExt;
 use sea_orm::{ConnectionTrait, TransactionTrait};
 
+use crate::accounts_support::until_blocked;
 use crate::harness::{Raw, TestDb, race};
-use crate::identity::until_blocked;
 
 crate::cases![
     @Postgres months_ahead_are_made_once,
@@ -27,7 +27,7 @@ crate::cases![
     @Postgres one_of_many_retires_a_month,
     @Postgres appends_go_on_while_a_month_is_retired,
     @Postgres a_month_in_use_is_waited_for,
-    only_the_platform_may,
+    only_the_system_may,
     numbers_have_limits,
     @Sqlite there_are_no_months,
 ];
@@ -50,7 +50,10 @@ fn names(partitions: &[AuditPartition]) -> Vec<&str> {
 /// Months of the first half of 2040, with some events in each, and the time in the middle of June.
 async fn half_a_year(db: &TestDb) -> (Store, Acting) {
     let (_, acting) = acting_at(db, "2040-01-01T00:00:00Z").await;
-    assert_eq!(acting.audit_partitions().keep_up(5).await.unwrap().made.len(), 6);
+    assert_eq!(
+        acting.audit_partitions().ensure_partitions(5).await.unwrap().made.len(),
+        6
+    );
     for month in 1..=6 {
         let (store, _) = acting_at(db, &format!("2040-{month:02}-15T12:00:00.000007Z")).await;
         for number in 0..month {
@@ -89,19 +92,19 @@ async fn exported(store: &Store, since: &str, until: &str) -> Vec<ExportedEvent>
 async fn months_ahead_are_made_once(db: TestDb) {
     let (_, acting) = acting_at(&db, "2040-11-30T23:59:59.999999Z").await;
     let partitions = acting.audit_partitions();
-    let upkeep = partitions.keep_up(2).await.unwrap();
+    let upkeep = partitions.ensure_partitions(2).await.unwrap();
     assert_eq!(
         upkeep.made,
         ["audit_logs_2040_11", "audit_logs_2040_12", "audit_logs_2041_01"]
     );
     assert_eq!(upkeep.in_default, [""; 0]);
     assert_eq!(
-        partitions.keep_up(2).await.unwrap(),
-        conferencing_store::Upkeep::default()
+        partitions.ensure_partitions(2).await.unwrap(),
+        conferencing_store::EnsuredPartitions::default()
     );
     let (_, later) = acting_at(&db, "2040-12-01T00:00:00Z").await;
     assert_eq!(
-        later.audit_partitions().keep_up(2).await.unwrap().made,
+        later.audit_partitions().ensure_partitions(2).await.unwrap().made,
         ["audit_logs_2041_02"]
     );
     let all = partitions.list().await.unwrap();
@@ -124,7 +127,7 @@ async fn many_processes_make_each_month_once(db: TestDb) {
     for _ in 0..16 {
         // Each with a pool of its own.
         let (_, acting) = acting_at(&db, "2040-01-01T00:00:00Z").await;
-        tasks.push(async move { acting.audit_partitions().keep_up(11).await });
+        tasks.push(async move { acting.audit_partitions().ensure_partitions(11).await });
     }
     let writer = {
         let (store, _) = acting_at(&db, "2040-03-01T00:00:00Z").await;
@@ -149,8 +152,8 @@ async fn many_processes_make_each_month_once(db: TestDb) {
     let distinct: BTreeSet<_> = made.iter().collect();
     assert_eq!(distinct.len(), made.len(), "{made:?}");
     assert!((11..=12).contains(&made.len()), "{made:?}");
-    let told = AuditFilter::of_actions([AuditAction::UserLogout]);
-    assert_eq!(db.store.audit().count(&told).await.unwrap(), 100);
+    let recorded = AuditFilter::of_actions([AuditAction::UserLogout]);
+    assert_eq!(db.store.audit().count(&recorded).await.unwrap(), 100);
 }
 
 async fn a_month_that_is_missing_is_reported_and_appended_to(db: TestDb) {
@@ -161,7 +164,7 @@ async fn a_month_that_is_missing_is_reported_and_appended_to(db: TestDb) {
         .append(None, Observation::UserLogout {})
         .await
         .unwrap();
-    let upkeep = acting.audit_partitions().keep_up(1).await.unwrap();
+    let upkeep = acting.audit_partitions().ensure_partitions(1).await.unwrap();
     assert_eq!(upkeep.in_default, ["audit_logs_2040_02"]);
     assert_eq!(upkeep.made, ["audit_logs_2040_03"]);
     anonymous
@@ -176,7 +179,7 @@ async fn a_month_that_is_missing_is_reported_and_appended_to(db: TestDb) {
         2
     );
     // It says so each time, until somebody looks.
-    let again = acting.audit_partitions().keep_up(1).await.unwrap();
+    let again = acting.audit_partitions().ensure_partitions(1).await.unwrap();
     assert_eq!((again.made.len(), again.in_default.len()), (0, 1));
 }
 
@@ -186,9 +189,9 @@ async fn a_month_goes_into_a_file(db: TestDb) {
     let (february, march) = ("2040-02-01T00:00:00Z", "2040-03-01T00:00:00Z");
     let before = exported(&store, february, march).await;
     let others = events(&store, march, "2040-06-15T12:30:00Z").await;
-    let retired = acting
+    let archived = acting
         .audit_partitions()
-        .retire("audit_logs_2040_02", 3, folder.path())
+        .archive("audit_logs_2040_02", 3, folder.path())
         .await
         .unwrap();
     let file = folder.path().join("audit_logs_2040_02.jsonl");
@@ -196,17 +199,17 @@ async fn a_month_goes_into_a_file(db: TestDb) {
     let lines: Vec<_> = before.iter().map(|event| event.to_json_line() + "\n").collect();
     assert_eq!(text, lines.concat());
     assert_eq!(lines.len(), 2);
-    let expected = Retired {
+    let expected = ArchivedPartition {
         partition: "audit_logs_2040_02".to_owned(),
         since: Some(at(february)),
         until: at(march),
         events: 2,
         file: file.clone(),
-        sha256: retired.sha256.clone(),
+        sha256: archived.sha256.clone(),
     };
-    assert_eq!(retired, expected);
+    assert_eq!(archived, expected);
     let sum = std::fs::read_to_string(file.with_extension("jsonl.sha256")).unwrap();
-    assert_eq!(sum, format!("{}  audit_logs_2040_02.jsonl\n", retired.sha256));
+    assert_eq!(sum, format!("{}  audit_logs_2040_02.jsonl\n", archived.sha256));
     // Nothing unfinished is left beside them.
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     assert_eq!(events(&store, february, march).await, []);
@@ -215,19 +218,19 @@ async fn a_month_goes_into_a_file(db: TestDb) {
     let raw = db.raw().await;
     let left = "SELECT count(*) FROM pg_class WHERE relname LIKE '%2040_02%'";
     assert_eq!(raw.number(left).await, 0);
-    let told = events(&store, "2040-06-15T13:00:00Z", "2040-07-01T00:00:00Z").await;
-    let retirement = told.iter().find_map(|entry| match &entry.event {
-        AuditEvent::Change(change @ Change::AuditRetired { .. }) => Some(change.clone()),
+    let recorded = events(&store, "2040-06-15T13:00:00Z", "2040-07-01T00:00:00Z").await;
+    let archiving = recorded.iter().find_map(|entry| match &entry.event {
+        AuditEvent::Change(change @ Change::AuditArchived { .. }) => Some(change.clone()),
         _ => None,
     });
-    let expected = Change::AuditRetired {
-        partition: retired.partition,
-        since: retired.since,
-        until: retired.until,
+    let expected = Change::AuditArchived {
+        partition: archived.partition,
+        since: archived.since,
+        until: archived.until,
         events: 2,
-        sha256: retired.sha256,
+        sha256: archived.sha256,
     };
-    assert_eq!(retirement, Some(expected));
+    assert_eq!(archiving, Some(expected));
     // A late event of that month has its place still.
     let (late, _) = acting_at(&db, "2040-02-15T00:00:00Z").await;
     late.acting(&Actor::anonymous())
@@ -248,7 +251,7 @@ async fn what_is_to_be_kept_is_refused(db: TestDb) {
         ("audit_logs_2040_05", "2040-06-01T00:00:00Z"),
         ("audit_logs_2040_06", "2040-07-01T00:00:00Z"),
     ] {
-        let refused = partitions.retire(name, 2, folder.path()).await.unwrap_err();
+        let refused = partitions.archive(name, 2, folder.path()).await.unwrap_err();
         let expected = Rejected::WithinRetention {
             until: at(until),
             kept_from,
@@ -265,7 +268,7 @@ async fn what_is_to_be_kept_is_refused(db: TestDb) {
         "users",
         "\"; DROP TABLE users; --",
     ] {
-        let refused = partitions.retire(name, 2, folder.path()).await.unwrap_err();
+        let refused = partitions.archive(name, 2, folder.path()).await.unwrap_err();
         assert!(
             matches!(&refused, Error::NotFound(Subject::Partition(it)) if it == name),
             "{refused:?}"
@@ -273,7 +276,10 @@ async fn what_is_to_be_kept_is_refused(db: TestDb) {
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     // The last that need not be kept.
-    partitions.retire("audit_logs_2040_03", 2, folder.path()).await.unwrap();
+    partitions
+        .archive("audit_logs_2040_03", 2, folder.path())
+        .await
+        .unwrap();
 }
 
 async fn a_dry_run_changes_nothing(db: TestDb) {
@@ -299,7 +305,7 @@ async fn a_retirement_that_broke_off_goes_on(db: TestDb) {
     let folder = tempfile::tempdir().unwrap();
     let partitions = acting.audit_partitions();
     let nowhere = folder.path().join("missing");
-    let broken = partitions.retire("audit_logs_2040_03", 1, &nowhere).await.unwrap_err();
+    let broken = partitions.archive("audit_logs_2040_03", 1, &nowhere).await.unwrap_err();
     assert!(
         matches!(&broken, Error::File { path, .. } if path.starts_with(&nowhere)),
         "{broken:?}"
@@ -315,7 +321,7 @@ async fn a_retirement_that_broke_off_goes_on(db: TestDb) {
         (Some(at("2040-03-01T00:00:00Z")), Some(at("2040-04-01T00:00:00Z")))
     );
     assert!(names(&partitions.due(1).await.unwrap()).contains(&"audit_logs_detached_2040_03"));
-    // Out of the trail, but no more to be changed than before.
+    // Out of the audit log, but no more to be changed than before.
     assert_eq!(events(&store, "2040-03-01T00:00:00Z", "2040-04-01T00:00:00Z").await, []);
     let raw = db.raw().await;
     for sql in [
@@ -328,10 +334,16 @@ async fn a_retirement_that_broke_off_goes_on(db: TestDb) {
         assert!(refused.contains("immutable"), "{sql}: {refused}");
     }
     // By either name.
-    let retired = partitions.retire("audit_logs_2040_03", 1, folder.path()).await.unwrap();
-    assert_eq!((retired.partition.as_str(), retired.events), ("audit_logs_2040_03", 3));
+    let archived = partitions
+        .archive("audit_logs_2040_03", 1, folder.path())
+        .await
+        .unwrap();
+    assert_eq!(
+        (archived.partition.as_str(), archived.events),
+        ("audit_logs_2040_03", 3)
+    );
     let gone = partitions
-        .retire("audit_logs_2040_03", 1, folder.path())
+        .archive("audit_logs_2040_03", 1, folder.path())
         .await
         .unwrap_err();
     assert!(matches!(gone, Error::NotFound(_)), "{gone:?}");
@@ -346,14 +358,14 @@ async fn one_of_many_retires_a_month(db: TestDb) {
         let folder = Arc::clone(&folder);
         tasks.push(async move {
             let partitions = acting.audit_partitions();
-            partitions.retire("audit_logs_2040_03", 1, folder.path()).await
+            partitions.archive("audit_logs_2040_03", 1, folder.path()).await
         });
     }
     let mut done = 0;
     for outcome in race(tasks).await {
         match outcome {
-            Ok(retired) => {
-                assert_eq!(retired.events, 3);
+            Ok(archived) => {
+                assert_eq!(archived.events, 3);
                 done += 1;
             }
             Err(Error::NotFound(Subject::Partition(_)) | Error::Transient { .. }) => {}
@@ -361,8 +373,8 @@ async fn one_of_many_retires_a_month(db: TestDb) {
         }
     }
     assert_eq!(done, 1);
-    let told = AuditFilter::of_actions([AuditAction::AuditRetired]);
-    assert_eq!(store.audit().count(&told).await.unwrap(), 1);
+    let recorded = AuditFilter::of_actions([AuditAction::AuditArchived]);
+    assert_eq!(store.audit().count(&recorded).await.unwrap(), 1);
     let text = std::fs::read_to_string(folder.path().join("audit_logs_2040_03.jsonl")).unwrap();
     assert_eq!(text.lines().count(), 3);
 }
@@ -381,13 +393,13 @@ async fn appends_go_on_while_a_month_is_retired(db: TestDb) {
     let tasks: Vec<_> = users
         .into_iter()
         .map(|user| {
-            let (platform, ended) = (db.platform(), Arc::clone(&ended));
+            let (system, ended) = (db.system(), Arc::clone(&ended));
             tokio::spawn(async move {
                 let mut appended = 0;
                 while !ended.load(Ordering::SeqCst) {
-                    platform.audit().append(None, Observation::UserLogout {}).await.unwrap();
+                    system.audit().append(None, Observation::UserLogout {}).await.unwrap();
                     // What locks users and rooms as well.
-                    platform
+                    system
                         .rooms()
                         .create(conferencing_store::NewRoom::titled(user.id, "A room"))
                         .await
@@ -399,16 +411,16 @@ async fn appends_go_on_while_a_month_is_retired(db: TestDb) {
         })
         .collect();
     let folder = tempfile::tempdir().unwrap();
-    let retired = acting
+    let archived = acting
         .audit_partitions()
-        .retire("audit_logs_2040_02", 1, folder.path())
+        .archive("audit_logs_2040_02", 1, folder.path())
         .await;
     ended.store(true, Ordering::SeqCst);
     let mut appended = 0;
     for task in tasks {
         appended += task.await.unwrap();
     }
-    assert_eq!(retired.unwrap().events, 20_002);
+    assert_eq!(archived.unwrap().events, 20_002);
     assert!(appended > 0);
 }
 
@@ -421,21 +433,22 @@ async fn a_month_in_use_is_waited_for(db: TestDb) {
         .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
-    let retiring = tokio::spawn(async move { acting.audit_partitions().retire("audit_logs_2040_01", 1, &path).await });
+    let archiving =
+        tokio::spawn(async move { acting.audit_partitions().archive("audit_logs_2040_01", 1, &path).await });
     until_blocked(&raw, 1).await;
     held.commit().await.unwrap();
-    assert_eq!(retiring.await.unwrap().unwrap().events, 1);
+    assert_eq!(archiving.await.unwrap().unwrap().events, 1);
 }
 
-async fn only_the_platform_may(db: TestDb) {
+async fn only_the_system_may(db: TestDb) {
     let ada = db.user("ada").await;
     let acting = db.acting(&ada);
     let partitions = acting.audit_partitions();
     let folder = tempfile::tempdir().unwrap();
     for error in [
-        partitions.keep_up(1).await.unwrap_err(),
+        partitions.ensure_partitions(1).await.unwrap_err(),
         partitions
-            .retire("audit_logs_before", 1, folder.path())
+            .archive("audit_logs_before", 1, folder.path())
             .await
             .unwrap_err(),
     ] {
@@ -449,28 +462,28 @@ async fn only_the_platform_may(db: TestDb) {
 }
 
 async fn numbers_have_limits(db: TestDb) {
-    let platform = db.platform();
-    let partitions = platform.audit_partitions();
+    let system = db.system();
+    let partitions = system.audit_partitions();
     let folder = tempfile::tempdir().unwrap();
     let invalid = |field, rule| Error::Invalid(Invalid { field, rule }).to_string();
-    let ahead = partitions.keep_up(121).await.unwrap_err();
+    let ahead = partitions.ensure_partitions(121).await.unwrap_err();
     assert_eq!(ahead.to_string(), invalid("ahead", Rule::AtMost(120)));
     let keep = invalid("keep", Rule::AtLeast(1));
     assert_eq!(partitions.due(0).await.unwrap_err().to_string(), keep);
-    let retired = partitions.retire("audit_logs_before", 0, folder.path()).await;
-    assert_eq!(retired.unwrap_err().to_string(), keep);
+    let archived = partitions.archive("audit_logs_before", 0, folder.path()).await;
+    assert_eq!(archived.unwrap_err().to_string(), keep);
 }
 
 async fn there_are_no_months(db: TestDb) {
-    let platform = db.platform();
-    let partitions = platform.audit_partitions();
+    let system = db.system();
+    let partitions = system.audit_partitions();
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(partitions.list().await.unwrap(), []);
     assert_eq!(
-        partitions.keep_up(3).await.unwrap(),
-        conferencing_store::Upkeep::default()
+        partitions.ensure_partitions(3).await.unwrap(),
+        conferencing_store::EnsuredPartitions::default()
     );
     assert_eq!(partitions.due(1).await.unwrap(), []);
-    let missing = partitions.retire("audit_logs", 1, folder.path()).await.unwrap_err();
+    let missing = partitions.archive("audit_logs", 1, folder.path()).await.unwrap_err();
     assert!(matches!(missing, Error::NotFound(Subject::Partition(_))), "{missing:?}");
 }

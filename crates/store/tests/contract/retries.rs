@@ -1,4 +1,4 @@
-//! Those who get in each other's way: tried again when that can help, and told so when it does not.
+//! Those who get in each other's way: tried again when that can help, and recorded so when it does not.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,8 +59,8 @@ async fn a_deadlock_is_tried_again_until_both_succeed(db: TestDb) {
         Backend::Sqlite => assert_eq!(attempts, 2),
     }
     for room in rooms {
-        assert_eq!(db.stays(room).await.len(), 2);
-        db.assert_trail_tells_the_stays(room).await;
+        assert_eq!(db.participations(room).await.len(), 2);
+        db.assert_audit_log_tells_the_participations(room).await;
     }
     db.raw().await.assert_invariants().await;
 }
@@ -108,18 +108,18 @@ async fn who_waits_for_a_unit_too_long_is_told_to_come_back(db: TestDb) {
         ..settings()
     };
     let store = db.store_with(impatient).await;
-    let platform = Actor::system("test");
-    let unit = store.begin(&platform).await.unwrap();
+    let system = Actor::system("test");
+    let unit = store.begin(&system).await.unwrap();
     unit.users().register(new_user("ada", None)).await.unwrap();
-    let second = store.begin(&platform).await.map(drop);
+    let second = store.begin(&system).await.map(drop);
     let alone = store
-        .acting(&platform)
+        .acting(&system)
         .users()
         .register(new_user("ben", None))
         .await
         .map(drop);
     let inside = store
-        .transact(&platform, |unit| async move {
+        .transact(&system, |unit| async move {
             unit.users().register(new_user("cleo", None)).await.map(drop)
         })
         .await;
@@ -131,7 +131,7 @@ async fn who_waits_for_a_unit_too_long_is_told_to_come_back(db: TestDb) {
     }
     unit.commit().await.unwrap();
     store
-        .acting(&platform)
+        .acting(&system)
         .users()
         .register(new_user("ben", None))
         .await
@@ -146,20 +146,20 @@ async fn two_stores_on_one_database_write_at_once(db: TestDb) {
     let tasks = (0..32).map(|number| {
         let (store, room) = (stores[number % 2].clone(), room.id);
         async move {
-            let platform = Actor::system("test");
+            let system = Actor::system("test");
             let user = store
-                .acting(&platform)
+                .acting(&system)
                 .users()
                 .register(new_user(&format!("guest{number}"), None))
                 .await?;
             store
-                .transact(&platform, |unit| async move {
+                .transact(&system, |unit| async move {
                     unit.participants().join(room, user.id, Participant).await?;
                     unit.participants().leave(room, user.id).await.map(drop)
                 })
                 .await?;
             store
-                .acting(&platform)
+                .acting(&system)
                 .audit()
                 .append(Some(room), Observation::ScreenShareStarted {})
                 .await
@@ -169,6 +169,6 @@ async fn two_stores_on_one_database_write_at_once(db: TestDb) {
     assert_eq!(ids.len(), 32);
     let raw = db.raw().await;
     assert_eq!(raw.number("SELECT count(*) FROM users").await, 33);
-    assert_eq!(db.stays(room.id).await.len(), 32);
+    assert_eq!(db.participations(room.id).await.len(), 32);
     raw.assert_invariants().await;
 }

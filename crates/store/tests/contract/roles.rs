@@ -1,10 +1,11 @@
 //! Roles, the host's seat, refused attempts, and rooms that end when they are empty.
 
-use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::authority::{ActorRole, Operation};
 use conferencing_store::entity::ParticipantRole::{CoHost, Host, Participant};
 use conferencing_store::entity::{ParticipantRole, RoomStatus, user};
 use conferencing_store::{
-    Actor, AuditEvent, AuditFilter, Change, Error, Observation, Order, PageRequest, Rejected, StoreSettings, WhenEmpty,
+    Actor, AuditEvent, AuditFilter, Change, EmptyRoomPolicy, Error, Observation, Order, PageRequest, Rejected,
+    StoreSettings,
 };
 
 use crate::harness::{Backend, TestDb};
@@ -15,7 +16,7 @@ crate::cases![
     the_host_role_moves_and_is_never_doubled,
     an_owner_takes_the_host_seat_only_when_it_is_free,
     who_may_change_roles,
-    a_refused_attempt_is_in_the_trail_even_when_its_unit_rolls_back,
+    a_refused_attempt_is_in_the_audit_log_even_when_its_unit_rolls_back,
     a_refused_attempt_commits_with_its_unit_once,
     the_last_one_out_ends_the_room_where_the_store_says_so,
     a_ban_and_a_change_of_role_are_one_statement_each,
@@ -26,13 +27,13 @@ fn page() -> PageRequest {
 }
 
 async fn events(db: &TestDb, room: &conferencing_store::entity::room::Model) -> Vec<AuditEvent> {
-    let trail = db
+    let audit_log = db
         .store
         .audit()
         .list(&AuditFilter::of_room(room.id), &page())
         .await
         .unwrap();
-    trail.items.into_iter().map(|entry| entry.event).collect()
+    audit_log.items.into_iter().map(|entry| entry.event).collect()
 }
 
 async fn promotion_and_demotion_can_be_told_apart(db: TestDb) {
@@ -101,13 +102,13 @@ async fn the_host_role_moves_and_is_never_doubled(db: TestDb) {
     assert_eq!(events(&db, &room).await.last(), Some(&handed.into()));
     let tasks: Vec<_> = (0..32)
         .map(|turn| {
-            let (platform, room, user) = (db.platform(), room.id, guests[turn % 8].id);
+            let (system, room, user) = (db.system(), room.id, guests[turn % 8].id);
             let owner = owner.id;
             tokio::spawn(async move {
                 let done = match turn % 4 {
-                    0 => platform.participants().leave(room, owner).await.map(drop),
-                    1 => platform.participants().join(room, owner, Host).await.map(drop),
-                    _ => platform.participants().hand_over_host(room, user).await.map(drop),
+                    0 => system.participants().leave(room, owner).await.map(drop),
+                    1 => system.participants().join(room, owner, Host).await.map(drop),
+                    _ => system.participants().hand_over_host(room, user).await.map(drop),
                 };
                 assert!(matches!(done, Ok(()) | Err(Error::Rejected(_))), "{done:?}");
             })
@@ -153,7 +154,7 @@ async fn who_may_change_roles(db: TestDb) {
     let (helper, guest) = (db.user("helper").await, db.user("guest").await);
     let (outsider, target) = (db.user("outsider").await, db.user("target").await);
     let room = db.room(&owner, 9).await;
-    db.platform()
+    db.system()
         .participants()
         .join(room.id, helper.id, CoHost)
         .await
@@ -161,31 +162,31 @@ async fn who_may_change_roles(db: TestDb) {
     for person in [&host, &guest, &target] {
         db.seat(&room, person).await;
     }
-    db.platform()
+    db.system()
         .participants()
         .hand_over_host(room.id, host.id)
         .await
         .unwrap();
     let actor = |user: &user::Model| Actor::user(user.id);
-    for (actor, standing) in [
-        (Actor::system("test"), Standing::System),
-        (actor(&owner), Standing::Owner),
-        (actor(&host), Standing::Host),
-        (actor(&helper), Standing::CoHost),
-        (actor(&guest), Standing::Participant),
-        (actor(&outsider), Standing::Outsider),
-        (Actor::anonymous(), Standing::Outsider),
+    for (actor, actor_role) in [
+        (Actor::system("test"), ActorRole::System),
+        (actor(&owner), ActorRole::Owner),
+        (actor(&host), ActorRole::Host),
+        (actor(&helper), ActorRole::CoHost),
+        (actor(&guest), ActorRole::Participant),
+        (actor(&outsider), ActorRole::Outsider),
+        (Actor::anonymous(), ActorRole::Outsider),
     ] {
         let acting = db.store.acting(&actor);
-        let may = conferencing_store::authority::may(Operation::ChangeRole, standing, None);
+        let may = conferencing_store::authority::may(Operation::ChangeRole, actor_role, None);
         let done = acting.participants().promote(room.id, target.id).await;
-        assert_eq!(done.is_ok(), may, "{standing:?}: {done:?}");
+        assert_eq!(done.is_ok(), may, "{actor_role:?}: {done:?}");
         if may {
             acting.participants().demote(room.id, target.id).await.unwrap();
         } else {
             let expected = Rejected::NotAllowed {
                 operation: Operation::ChangeRole,
-                standing,
+                actor_role,
                 room: Some(room.id),
                 user: Some(target.id),
             };
@@ -194,16 +195,16 @@ async fn who_may_change_roles(db: TestDb) {
     }
 }
 
-fn attempt(target: Option<conferencing_store::entity::UserId>, attempted: &str, standing: Standing) -> AuditEvent {
+fn attempt(target: Option<conferencing_store::entity::UserId>, attempted: &str, actor_role: ActorRole) -> AuditEvent {
     Observation::UnauthorizedAccessAttempt {
         target,
         attempted: attempted.to_owned(),
-        standing: Some(standing),
+        actor_role: Some(actor_role),
     }
     .into()
 }
 
-async fn a_refused_attempt_is_in_the_trail_even_when_its_unit_rolls_back(db: TestDb) {
+async fn a_refused_attempt_is_in_the_audit_log_even_when_its_unit_rolls_back(db: TestDb) {
     let (owner, guest) = (db.user("owner").await, db.user("guest").await);
     let room = db.room(&owner, 5).await;
     db.seat(&room, &guest).await;
@@ -221,11 +222,11 @@ async fn a_refused_attempt_is_in_the_trail_even_when_its_unit_rolls_back(db: Tes
         "{refused:?}"
     );
     let after = events(&db, &room).await;
-    assert_eq!(after[before..], [attempt(None, "end_room", Standing::Outsider)]);
+    assert_eq!(after[before..], [attempt(None, "end_room", ActorRole::Outsider)]);
     let alone = db.acting(&guest).participants().kick(id, owner.id, None).await;
     assert!(matches!(alone, Err(Error::Rejected(Rejected::NotAllowed { .. }))));
     let last = events(&db, &room).await.pop();
-    assert_eq!(last, Some(attempt(Some(owner.id), "kick", Standing::Participant)));
+    assert_eq!(last, Some(attempt(Some(owner.id), "kick", ActorRole::Participant)));
 }
 
 async fn a_refused_attempt_commits_with_its_unit_once(db: TestDb) {
@@ -246,17 +247,17 @@ async fn a_refused_attempt_commits_with_its_unit_once(db: TestDb) {
 async fn the_last_one_out_ends_the_room_where_the_store_says_so(db: TestDb) {
     let store = db
         .store_with(StoreSettings {
-            when_empty: WhenEmpty::EndRoom,
+            empty_rooms: EmptyRoomPolicy::EndRoom,
             ..StoreSettings::default()
         })
         .await;
-    let platform = store.acting(&Actor::system("test"));
+    let system = store.acting(&Actor::system("test"));
     let owner = db.user("owner").await;
     let guests = db.users("guest", 2).await;
     for how in ["leave", "kick", "ban"] {
         let room = db.room(&owner, 5).await;
         for guest in &guests {
-            platform
+            system
                 .participants()
                 .join(room.id, guest.id, ParticipantRole::Participant)
                 .await
@@ -264,41 +265,39 @@ async fn the_last_one_out_ends_the_room_where_the_store_says_so(db: TestDb) {
         }
         for (guest, still) in guests.iter().zip([RoomStatus::Live, RoomStatus::Ended]) {
             match how {
-                "leave" => platform
-                    .participants()
-                    .leave(room.id, guest.id)
-                    .await
-                    .map(drop)
-                    .unwrap(),
-                "kick" => platform
+                "leave" => system.participants().leave(room.id, guest.id).await.map(drop).unwrap(),
+                "kick" => system
                     .participants()
                     .kick(room.id, guest.id, None)
                     .await
                     .map(drop)
                     .unwrap(),
-                _ => platform
+                _ => system
                     .participants()
                     .ban(room.id, guest.id, None, None)
                     .await
                     .map(drop)
                     .unwrap(),
             }
-            assert_eq!(store.rooms().require(room.id).await.unwrap().status, still, "{how}");
+            assert_eq!(store.rooms().get(room.id).await.unwrap().status, still, "{how}");
         }
         let ended: Vec<AuditEvent> = events(&db, &room).await;
         let last = ended.last().unwrap();
         assert!(
-            matches!(last, AuditEvent::Change(Change::RoomEnded { closed_stays: 0, .. })),
+            matches!(
+                last,
+                AuditEvent::Change(Change::RoomEnded {
+                    ended_participations: 0,
+                    ..
+                })
+            ),
             "{last:?}"
         );
     }
     let room = db.room(&owner, 5).await;
     db.seat(&room, &guests[0]).await;
-    db.platform().participants().leave(room.id, guests[0].id).await.unwrap();
-    assert_eq!(
-        db.store.rooms().require(room.id).await.unwrap().status,
-        RoomStatus::Live
-    );
+    db.system().participants().leave(room.id, guests[0].id).await.unwrap();
+    assert_eq!(db.store.rooms().get(room.id).await.unwrap().status, RoomStatus::Live);
 }
 
 async fn a_ban_and_a_change_of_role_are_one_statement_each(db: TestDb) {
@@ -306,8 +305,8 @@ async fn a_ban_and_a_change_of_role_are_one_statement_each(db: TestDb) {
     let room = db.room(&owner, 5).await;
     db.seat(&room, &guest).await;
     let statements = async |store: &conferencing_store::Store, wire: Option<&Wire>| {
-        let platform = store.acting(&Actor::system("test"));
-        let participants = platform.participants();
+        let system = store.acting(&Actor::system("test"));
+        let participants = system.participants();
         let count = |what: &str| {
             if let Some(wire) = wire {
                 assert_eq!(wire.executions(), ["execute"], "{what}");

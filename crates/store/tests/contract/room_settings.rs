@@ -30,13 +30,13 @@ fn page(size: u16) -> PageRequest {
 
 async fn last_event(db: &TestDb, room: &room::Model) -> conferencing_store::AuditEvent {
     let newest = PageRequest::first(1, Order::NewestFirst).unwrap();
-    let trail = db
+    let audit_log = db
         .store
         .audit()
         .list(&AuditFilter::of_room(room.id), &newest)
         .await
         .unwrap();
-    trail.items[0].event.clone()
+    audit_log.items[0].event.clone()
 }
 
 async fn settings_change_one_by_one(db: TestDb) {
@@ -122,20 +122,16 @@ async fn capacity_never_goes_below_who_is_present(db: TestDb) {
         .into_iter()
         .enumerate()
         .map(|(turn, guest)| {
-            let (platform, room) = (db.platform(), room.id);
+            let (system, room) = (db.system(), room.id);
             tokio::spawn(async move {
                 let done = if turn % 4 == 0 {
-                    platform
+                    system
                         .rooms()
                         .update(room, shrink(8 + i32::try_from(turn).unwrap()))
                         .await
                         .map(drop)
                 } else {
-                    platform
-                        .participants()
-                        .join(room, guest.id, Participant)
-                        .await
-                        .map(drop)
+                    system.participants().join(room, guest.id, Participant).await.map(drop)
                 };
                 assert!(matches!(done, Ok(()) | Err(Error::Rejected(_))), "{done:?}");
             })
@@ -144,9 +140,9 @@ async fn capacity_never_goes_below_who_is_present(db: TestDb) {
     for task in tasks {
         task.await.unwrap();
     }
-    let now = db.store.rooms().require(room.id).await.unwrap();
+    let now = db.store.rooms().get(room.id).await.unwrap();
     assert!(now.active_participants <= now.max_participants);
-    let refused = db.platform().rooms().update(room.id, shrink(1)).await;
+    let refused = db.system().rooms().update(room.id, shrink(1)).await;
     let Err(Error::Rejected(Rejected::CapacityInUse { present, .. })) = refused else {
         panic!("{refused:?}");
     };
@@ -208,9 +204,11 @@ async fn rooms_are_called_off_before_they_begin_only(db: TestDb) {
         winners += u8::from(task.await.unwrap());
     }
     assert_eq!(winners, 1);
-    let status = db.store.rooms().require(room.id).await.unwrap().status;
+    let status = db.store.rooms().get(room.id).await.unwrap().status;
     let refused = db.acting(&owner).rooms().cancel(room.id).await;
-    assert!(matches!(refused, Err(Error::Rejected(Rejected::RoomStatus { status: told, .. })) if told == status));
+    assert!(
+        matches!(refused, Err(Error::Rejected(Rejected::RoomStatus { status: recorded, .. })) if recorded == status)
+    );
 }
 
 async fn a_room_goes_to_a_live_active_user(db: TestDb) {
@@ -260,12 +258,12 @@ async fn deleting_and_restoring(db: TestDb) {
     acting.rooms().delete(room.id).await.unwrap();
     assert_eq!(last_event(&db, &room).await, Change::RoomDeleted {}.into());
     assert!(matches!(acting.rooms().delete(room.id).await, Err(Error::NotFound(_))));
-    assert!(db.store.rooms().get(room.id).await.unwrap().is_none());
-    assert!(db.store.rooms().deleted().get(room.id).await.unwrap().is_some());
+    assert!(db.store.rooms().find(room.id).await.unwrap().is_none());
+    assert!(db.store.rooms().deleted().find(room.id).await.unwrap().is_some());
     let refused = db.acting(&outsider).rooms().deleted().restore(room.id).await;
     assert!(matches!(refused, Err(Error::Rejected(Rejected::NotAllowed { .. }))));
     acting.rooms().deleted().restore(room.id).await.unwrap();
-    assert!(db.store.rooms().get(room.id).await.unwrap().is_some());
+    assert!(db.store.rooms().find(room.id).await.unwrap().is_some());
     assert_eq!(last_event(&db, &room).await, Change::RoomRestored {}.into());
 }
 
@@ -307,7 +305,7 @@ async fn lists_and_counts_agree(db: TestDb) {
             scheduled_start: (number > 3).then(|| now + TimeDelta::hours(9 - number)),
             ..NewRoom::titled(if number == 6 { other.id } else { owner.id }, "A room")
         };
-        let room = db.platform().rooms().create(new).await.unwrap();
+        let room = db.system().rooms().create(new).await.unwrap();
         if number < 3 {
             db.seat(&room, &other).await;
         }
@@ -344,42 +342,42 @@ async fn sums_are_made_by_the_database(db: TestDb) {
     let owner = db.user("owner").await;
     let guests = db.users("guest", 3).await;
     let room = db.room(&owner, 5).await;
-    let platform = store.acting(&Actor::system("test"));
+    let system = store.acting(&Actor::system("test"));
     clock.advance(TimeDelta::seconds(1));
     for guest in &guests {
-        platform
+        system
             .participants()
             .join(room.id, guest.id, Participant)
             .await
             .unwrap();
     }
     clock.advance(TimeDelta::milliseconds(10_900));
-    platform.participants().leave(room.id, guests[0].id).await.unwrap();
-    platform.participants().kick(room.id, guests[1].id, None).await.unwrap();
+    system.participants().leave(room.id, guests[0].id).await.unwrap();
+    system.participants().kick(room.id, guests[1].id, None).await.unwrap();
     clock.advance(TimeDelta::seconds(4));
-    platform
+    system
         .participants()
         .join(room.id, guests[0].id, Participant)
         .await
         .unwrap();
-    platform
+    system
         .participants()
         .ban(room.id, owner.id, None, None)
         .await
         .unwrap_err();
     clock.advance(TimeDelta::milliseconds(2_500));
     let sums = store.statistics().of_room(room.id).await.unwrap();
-    assert_eq!((sums.distinct_participants, sums.stays, sums.kicks), (3, 4, 1));
+    assert_eq!((sums.distinct_participants, sums.participations, sums.kicks), (3, 4, 1));
     assert_eq!((sums.peak_participants, sums.total_joins), (3, 4));
     assert_eq!(sums.total_participation, TimeDelta::seconds(10 + 10 + 17 + 2));
     let sums = store.statistics().of_user(guests[0].id).await.unwrap();
     assert_eq!(
-        (sums.distinct_rooms, sums.stays, sums.kicks, sums.rooms_owned),
+        (sums.distinct_rooms, sums.participations, sums.kicks, sums.rooms_owned),
         (1, 2, 0, 0)
     );
     assert_eq!(sums.total_participation, TimeDelta::seconds(12));
     let sums = store.statistics().of_user(owner.id).await.unwrap();
-    assert_eq!((sums.stays, sums.rooms_owned), (0, 1));
+    assert_eq!((sums.participations, sums.rooms_owned), (0, 1));
     let nowhere = conferencing_store::entity::RoomId::from_uuid(owner.id.as_uuid());
     assert!(matches!(
         store.statistics().of_room(nowhere).await,

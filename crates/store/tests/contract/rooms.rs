@@ -1,7 +1,7 @@
 //! Rooms: how they are made and by whom, and who sees deleted ones.
 
 use chrono::{DateTime, Utc};
-use conferencing_store::authority::{Operation, Standing};
+use conferencing_store::authority::{ActorRole, Operation};
 use conferencing_store::entity::{RoomId, RoomStatus, UserId, room};
 use conferencing_store::rooms::MAX_CAPACITY;
 use conferencing_store::{Actor, Error, NewRoom, Rejected, Subject};
@@ -51,7 +51,7 @@ async fn a_new_room_has_the_usual_and_nothing_happened_in_it(db: TestDb) {
         updated_at: start,
     };
     assert_eq!(made, expected);
-    assert_eq!(db.store.rooms().require(made.id).await.unwrap(), expected);
+    assert_eq!(db.store.rooms().get(made.id).await.unwrap(), expected);
     assert_eq!(made.id.as_uuid().get_version_num(), 7);
 }
 
@@ -72,7 +72,7 @@ async fn a_new_room_keeps_what_was_asked_for(db: TestDb) {
         require_auth: false,
     };
     let made = db.acting(&ada).rooms().create(new.clone()).await.unwrap();
-    assert_eq!(db.store.rooms().require(made.id).await.unwrap(), made);
+    assert_eq!(db.store.rooms().get(made.id).await.unwrap(), made);
     assert_eq!(made.title, title);
     assert_eq!(made.description.as_deref(), Some("First line\r\n\tsecond  line"));
     let cut: DateTime<Utc> = "2026-02-03T04:05:06.123456Z".parse().unwrap();
@@ -98,7 +98,7 @@ async fn rooms_are_made_for_oneself_or_by_the_platform(db: TestDb) {
     for actor in [Actor::user(ben.id), Actor::anonymous()] {
         let refusal = Rejected::NotAllowed {
             operation: Operation::CreateRoom,
-            standing: Standing::Outsider,
+            actor_role: ActorRole::Outsider,
             room: None,
             user: Some(ada.id),
         };
@@ -111,7 +111,7 @@ async fn rooms_are_made_for_oneself_or_by_the_platform(db: TestDb) {
         let acting = db.store.acting(&actor);
         let made = acting.rooms().create(NewRoom::titled(ada.id, "A room")).await.unwrap();
         assert_eq!(made.owner_id, ada.id);
-        assert_eq!(db.trail(made.id).await[0].actor, actor.user_id());
+        assert_eq!(db.audit_log(made.id).await[0].actor, actor.user_id());
     }
 }
 
@@ -119,8 +119,8 @@ async fn an_owner_must_be_live_and_active(db: TestDb) {
     let ada = db.user("ada").await;
     let raw = db.raw().await;
     let nobody = UserId::from_uuid(Uuid::from_u128(1));
-    let platform = db.platform();
-    let repository = platform.rooms();
+    let system = db.system();
+    let repository = system.rooms();
     let not_found = |user| Error::NotFound(Subject::User(user));
     let create = |owner| repository.create(NewRoom::titled(owner, "A room"));
     raw.assert_refused(create(nobody), not_found(nobody), "nobody").await;
@@ -148,14 +148,14 @@ async fn deleted_rooms_are_seen_by_who_asks_for_them(db: TestDb) {
     ] {
         let store = &db.store;
         let by_id = [
-            store.rooms().get(id).await.unwrap(),
-            store.rooms().deleted().get(id).await.unwrap(),
-            store.rooms().any().get(id).await.unwrap(),
+            store.rooms().find(id).await.unwrap(),
+            store.rooms().deleted().find(id).await.unwrap(),
+            store.rooms().any().find(id).await.unwrap(),
         ];
         let required = [
-            store.rooms().require(id).await,
-            store.rooms().deleted().require(id).await,
-            store.rooms().any().require(id).await,
+            store.rooms().get(id).await,
+            store.rooms().deleted().get(id).await,
+            store.rooms().any().get(id).await,
         ];
         let by_code = [
             store.rooms().find_by_code(code).await.unwrap(),

@@ -25,10 +25,8 @@ const DISPLAY_NAME: &str = "Somebodys Display Name";
 
 fn new_user() -> NewUser<'static> {
     NewUser {
-        username: NAME,
         email: Some(ADDRESS),
-        display_name: DISPLAY_NAME,
-        password_hash: Secret::new(HASH),
+        ..NewUser::named(NAME, DISPLAY_NAME, Secret::new(HASH))
     }
 }
 
@@ -60,7 +58,7 @@ fn assert_no_row(error: &Error) {
 async fn models_do_not_print_secrets(db: TestDb) {
     let new = new_user();
     assert_no_secret(&format!("{new:?} {new:#?}"));
-    let made = db.platform().users().register(new).await.unwrap();
+    let made = db.system().users().register(new).await.unwrap();
     let raw = db.raw().await;
     raw.run(&format!(
         "UPDATE auth_providers SET access_token = '{TOKEN}', refresh_token = '{TOKEN}'"
@@ -87,14 +85,14 @@ async fn models_do_not_print_secrets(db: TestDb) {
         assert!(text.contains(&made.id.to_string()), "{text}");
     }
     let rows = raw.snapshot().await;
-    let trail: Vec<_> = rows.iter().filter(|row| row.starts_with("audit_logs")).collect();
-    assert_eq!(trail.len(), 1);
-    assert_no_secret(trail[0]);
+    let audit_log: Vec<_> = rows.iter().filter(|row| row.starts_with("audit_logs")).collect();
+    assert_eq!(audit_log.len(), 1);
+    assert_no_secret(audit_log[0]);
 }
 
 async fn refusals_do_not_print_secrets(db: TestDb) {
-    db.platform().users().register(new_user()).await.unwrap();
-    let again = db.platform().users().register(new_user()).await.unwrap_err();
+    db.system().users().register(new_user()).await.unwrap();
+    let again = db.system().users().register(new_user()).await.unwrap_err();
     assert!(matches!(again, Error::Conflict(Conflict::UsernameTaken)));
     assert_no_row(&again);
     for hash in ["SECRET", "$SECRET with spaces$", &format!("{HASH}{}", "x".repeat(255))] {
@@ -102,7 +100,7 @@ async fn refusals_do_not_print_secrets(db: TestDb) {
             password_hash: Secret::new(hash),
             ..new_user()
         };
-        let invalid = db.platform().users().register(new).await.unwrap_err();
+        let invalid = db.system().users().register(new).await.unwrap_err();
         assert!(matches!(invalid, Error::Invalid(_)));
         assert_no_row(&invalid);
     }
@@ -110,9 +108,9 @@ async fn refusals_do_not_print_secrets(db: TestDb) {
 
 /// Registers alone and in a unit, both of which the database refuses.
 async fn registering_fails(store: &Store) -> [Error; 2] {
-    let platform = Actor::system("test");
-    let alone = store.acting(&platform).users().register(new_user()).await.unwrap_err();
-    let unit = store.begin(&platform).await.unwrap();
+    let system = Actor::system("test");
+    let alone = store.acting(&system).users().register(new_user()).await.unwrap_err();
+    let unit = store.begin(&system).await.unwrap();
     let inside = unit.users().register(new_user()).await.unwrap_err();
     assert_no_row(&unit.commit().await.unwrap_err());
     [alone, inside]
@@ -195,7 +193,7 @@ async fn a_value_that_does_not_fit_tells_no_row(db: TestDb) {
 }
 
 async fn a_stored_value_that_cannot_be_read_tells_no_row(db: TestDb) {
-    let made = db.platform().users().register(new_user()).await.unwrap();
+    let made = db.system().users().register(new_user()).await.unwrap();
     let raw = db.raw().await;
     let sql = match db.backend {
         Backend::Sqlite => {
@@ -208,7 +206,7 @@ async fn a_stored_value_that_cannot_be_read_tells_no_row(db: TestDb) {
     // A new pool, for a statement that was prepared before would only say that it is out of date.
     let store = Store::connect(&db.url).await.unwrap();
     for error in [
-        store.users().get(made.id).await.unwrap_err(),
+        store.users().find(made.id).await.unwrap_err(),
         store.users().find_for_login(NAME).await.unwrap_err(),
     ] {
         assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");

@@ -3,11 +3,13 @@
 use conferencing_store::entity::AuthProviderType::Google;
 use conferencing_store::entity::{AuthProviderId, Secret, UserId};
 use conferencing_store::tokens::Unreadable;
-use conferencing_store::{Actor, Error, KeyRing, ProviderTokens, Rejected, Store, StoreSettings, Subject, TokenKey};
+use conferencing_store::{
+    Actor, Error, KeyRing, ProviderTokens, Reencrypted, Rejected, Store, StoreSettings, Subject, TokenKey,
+};
 use sea_orm::DbBackend;
 
+use crate::accounts_support::{account, actions, appended};
 use crate::harness::{Raw, TestDb};
-use crate::identity::{account, actions, appended};
 
 crate::cases![
     tokens_come_back_as_they_went_in,
@@ -52,7 +54,7 @@ async fn linked(db: &TestDb, name: &str) -> (UserId, AuthProviderId) {
     (user.id, link.id)
 }
 
-fn platform(store: &Store) -> conferencing_store::Acting {
+fn system(store: &Store) -> conferencing_store::Acting {
     store.acting(&Actor::system("test"))
 }
 
@@ -75,7 +77,7 @@ async fn tokens_come_back_as_they_went_in(db: TestDb) {
     done.unwrap();
     assert_eq!(events, ["PROVIDER_TOKENS_STORED"]);
     assert_eq!(links.open_tokens(link).await.unwrap(), Some(whole));
-    // A renewed access token comes alone; the other one stays.
+    // A renewed access token comes alone; the other one participations.
     links.store_tokens(ada, link, tokens("access-2", None)).await.unwrap();
     let both = tokens("access-2", Some("refresh-1"));
     assert_eq!(links.open_tokens(link).await.unwrap(), Some(both));
@@ -97,7 +99,7 @@ async fn tokens_come_back_as_they_went_in(db: TestDb) {
 
 async fn without_a_key_nothing_is_stored_or_opened(db: TestDb) {
     let (ada, link) = linked(&db, "ada").await;
-    let without = db.platform();
+    let without = db.system();
     let before = actions(&db.raw().await).await.len();
     let refused = without
         .auth_providers()
@@ -105,12 +107,12 @@ async fn without_a_key_nothing_is_stored_or_opened(db: TestDb) {
         .await;
     assert!(matches!(refused, Err(Error::NoTokenKey)));
     assert!(matches!(
-        without.auth_providers().reencrypt_tokens(10).await,
+        without.auth_providers().reencrypt_tokens(None, 10).await,
         Err(Error::NoTokenKey)
     ));
     assert_eq!(actions(&db.raw().await).await.len(), before);
     let with = store_with(&db, key("k1", 1), vec![]).await;
-    platform(&with)
+    system(&with)
         .auth_providers()
         .store_tokens(ada, link, tokens("a", None))
         .await
@@ -129,21 +131,21 @@ async fn what_does_not_belong_does_not_open(db: TestDb) {
     let links = store.auth_providers();
     for (user, link) in [(ada, of_ada), (ben, of_ben)] {
         let whole = tokens("secret-access", Some("secret-refresh"));
-        platform(&store)
+        system(&store)
             .auth_providers()
             .store_tokens(user, link, whole)
             .await
             .unwrap();
     }
     // Another account of the very same user.
-    let second = db.platform();
+    let second = db.system();
     let second = second
         .auth_providers()
         .link(ben, account(Google, "ben2"))
         .await
         .unwrap()
         .id;
-    platform(&store)
+    system(&store)
         .auth_providers()
         .store_tokens(ben, second, tokens("secret-other", None))
         .await
@@ -207,7 +209,7 @@ async fn what_does_not_belong_does_not_open(db: TestDb) {
         ),
     ] {
         let whole = tokens("secret-access", Some("secret-refresh"));
-        platform(&store)
+        system(&store)
             .auth_providers()
             .store_tokens(ben, of_ben, whole)
             .await
@@ -218,14 +220,14 @@ async fn what_does_not_belong_does_not_open(db: TestDb) {
         let error = links.open_tokens(of_ben).await.unwrap_err();
         let Error::UnreadableToken {
             table: "auth_providers",
-            column: told,
+            column: recorded,
             row,
             reason,
         } = error
         else {
             panic!("{error:?}");
         };
-        assert_eq!((told, row, reason), (column, of_ben, why), "{change}");
+        assert_eq!((recorded, row, reason), (column, of_ben, why), "{change}");
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("secret") && !shown.contains("v1."), "{shown}");
         for part in ["auth_providers", column, &of_ben.to_string()] {
@@ -298,7 +300,7 @@ async fn no_token_is_anywhere_in_the_clear(db: TestDb) {
     let store = store_with(&db, key("k1", 1), vec![]).await;
     let (ada, link) = linked(&db, "ada").await;
     let whole = tokens("plain-access-token", Some("plain-refresh-token"));
-    let acting = platform(&store);
+    let acting = system(&store);
     let links = acting.auth_providers();
     let stored = links.store_tokens(ada, link, whole.clone()).await.unwrap();
     let unknown = AuthProviderId::from_uuid(ada.as_uuid());
@@ -326,7 +328,7 @@ async fn tokens_move_to_the_current_key(db: TestDb) {
     for number in 0..5 {
         let (user, link) = linked(&db, &format!("user{number}")).await;
         let whole = tokens(&format!("access-{number}"), Some("refresh"));
-        platform(&first)
+        system(&first)
             .auth_providers()
             .store_tokens(user, link, whole)
             .await
@@ -336,11 +338,13 @@ async fn tokens_move_to_the_current_key(db: TestDb) {
     // A key whose id is a prefix of another's, or has a wildcard of LIKE, is another key all the same.
     let second = store_with(&db, key("k_1", 2), vec![key("k1", 1)]).await;
     let by_user = second.acting(&Actor::anonymous());
-    let refused = by_user.auth_providers().reencrypt_tokens(2).await;
+    let refused = by_user.auth_providers().reencrypt_tokens(None, 2).await;
     assert!(matches!(refused, Err(Error::Rejected(Rejected::NotAllowed { .. }))));
-    let maintenance = platform(&second);
-    let (done, events) = appended(&raw, maintenance.auth_providers().reencrypt_tokens(2)).await;
-    assert_eq!(done.unwrap(), 2);
+    let maintenance = system(&second);
+    let (done, events) = appended(&raw, maintenance.auth_providers().reencrypt_tokens(None, 2)).await;
+    let done = done.unwrap();
+    assert_eq!((done.done, &done.unreadable[..]), (2, &[][..]));
+    assert!(done.next.is_some());
     assert_eq!(events, ["PROVIDER_TOKENS_REENCRYPTED"; 2]);
     // Half moved: all of them open.
     for (number, link) in linked_accounts.iter().enumerate() {
@@ -350,24 +354,24 @@ async fn tokens_move_to_the_current_key(db: TestDb) {
     let tasks: Vec<_> = (0..32)
         .map(|_| {
             let maintenance = maintenance.clone();
-            tokio::spawn(async move { maintenance.auth_providers().reencrypt_tokens(2).await.unwrap() })
+            tokio::spawn(async move { maintenance.auth_providers().reencrypt_tokens(None, 2).await.unwrap() })
         })
         .collect();
     let mut moved = 0;
     for task in tasks {
-        moved += task.await.unwrap();
+        moved += task.await.unwrap().done;
     }
     assert_eq!(moved, 3);
-    let (done, events) = appended(&raw, maintenance.auth_providers().reencrypt_tokens(100)).await;
-    assert_eq!((done.unwrap(), events.len()), (0, 0));
+    let (done, events) = appended(&raw, maintenance.auth_providers().reencrypt_tokens(None, 100)).await;
+    assert_eq!((done.unwrap(), events.len()), (Reencrypted::default(), 0));
     // The older key is no longer needed.
     let third = store_with(&db, key("k_1", 2), vec![]).await;
     for (number, link) in linked_accounts.iter().enumerate() {
         let opened = third.auth_providers().open_tokens(*link).await.unwrap();
         assert_eq!(opened, Some(tokens(&format!("access-{number}"), Some("refresh"))));
     }
-    let told = "SELECT count(*) FROM audit_logs WHERE action = 'PROVIDER_TOKENS_REENCRYPTED'";
-    assert_eq!(raw.number(told).await, 5);
+    let recorded = "SELECT count(*) FROM audit_logs WHERE action = 'PROVIDER_TOKENS_REENCRYPTED'";
+    assert_eq!(raw.number(recorded).await, 5);
 }
 
 async fn one_unreadable_row_does_not_hold_up_the_others(db: TestDb) {
@@ -376,7 +380,7 @@ async fn one_unreadable_row_does_not_hold_up_the_others(db: TestDb) {
     let mut links = Vec::new();
     for number in 0..3 {
         let (user, link) = linked(&db, &format!("user{number}")).await;
-        platform(&first)
+        system(&first)
             .auth_providers()
             .store_tokens(user, link, tokens("access", None))
             .await
@@ -390,10 +394,17 @@ async fn one_unreadable_row_does_not_hold_up_the_others(db: TestDb) {
     .await
     .unwrap();
     let second = store_with(&db, key("k2", 2), vec![key("k1", 1)]).await;
-    let maintenance = platform(&second);
-    assert_eq!(maintenance.auth_providers().reencrypt_tokens(1).await.unwrap(), 1);
-    assert_eq!(maintenance.auth_providers().reencrypt_tokens(1).await.unwrap(), 1);
-    let refused = maintenance.auth_providers().reencrypt_tokens(1).await;
+    let maintenance = system(&second);
+    let moved = maintenance.auth_providers().reencrypt_tokens(None, 1).await.unwrap();
+    assert_eq!((moved.done, &moved.unreadable[..]), (1, &links[..1]));
+    // It goes on from there, and does not come by the unreadable one again.
+    let moved = maintenance
+        .auth_providers()
+        .reencrypt_tokens(moved.next, 1)
+        .await
+        .unwrap();
+    assert_eq!((moved.done, &moved.unreadable[..]), (1, &[][..]));
+    let refused = maintenance.auth_providers().reencrypt_tokens(None, 1).await;
     assert!(matches!(refused, Err(Error::UnreadableToken { row, .. }) if row == links[0]));
 }
 
@@ -403,7 +414,7 @@ async fn reencryption_leaves_newer_tokens_alone(db: TestDb) {
     let mut accounts = Vec::new();
     for number in 0..16 {
         let (user, link) = linked(&db, &format!("user{number}")).await;
-        platform(&first)
+        system(&first)
             .auth_providers()
             .store_tokens(user, link, tokens("old", Some("kept")))
             .await
@@ -413,7 +424,7 @@ async fn reencryption_leaves_newer_tokens_alone(db: TestDb) {
     // Writers with the older key, as services are that were not restarted yet, beside 16 that move.
     let mut tasks = Vec::new();
     for (user, link) in accounts.clone() {
-        let writer = platform(&first);
+        let writer = system(&first);
         tasks.push(tokio::spawn(async move {
             writer
                 .auth_providers()
@@ -421,15 +432,26 @@ async fn reencryption_leaves_newer_tokens_alone(db: TestDb) {
                 .await
                 .map(|_| ())
         }));
-        let maintenance = platform(&second);
+        let maintenance = system(&second);
         tasks.push(tokio::spawn(async move {
-            maintenance.auth_providers().reencrypt_tokens(16).await.map(|_| ())
+            maintenance
+                .auth_providers()
+                .reencrypt_tokens(None, 16)
+                .await
+                .map(|_| ())
         }));
     }
     for task in tasks {
         task.await.unwrap().unwrap();
     }
-    while platform(&second).auth_providers().reencrypt_tokens(16).await.unwrap() > 0 {}
+    while system(&second)
+        .auth_providers()
+        .reencrypt_tokens(None, 16)
+        .await
+        .unwrap()
+        .done
+        > 0
+    {}
     for (_, link) in accounts {
         let opened = second.auth_providers().open_tokens(link).await.unwrap();
         assert_eq!(opened, Some(tokens("new", Some("kept"))));
@@ -442,14 +464,18 @@ async fn erasing_somebody_meanwhile_is_no_error(db: TestDb) {
     let mut tasks = Vec::new();
     for number in 0..16 {
         let (user, link) = linked(&db, &format!("user{number}")).await;
-        platform(&first)
+        system(&first)
             .auth_providers()
             .store_tokens(user, link, tokens("t", None))
             .await
             .unwrap();
-        let (maintenance, eraser) = (platform(&second), platform(&second));
+        let (maintenance, eraser) = (system(&second), system(&second));
         tasks.push(tokio::spawn(async move {
-            maintenance.auth_providers().reencrypt_tokens(16).await.map(|_| ())
+            maintenance
+                .auth_providers()
+                .reencrypt_tokens(None, 16)
+                .await
+                .map(|_| ())
         }));
         tasks.push(tokio::spawn(
             async move { eraser.users().erase(user).await.map(|_| ()) },

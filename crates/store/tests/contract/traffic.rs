@@ -28,51 +28,30 @@ async fn wired(db: &TestDb) -> Option<(Wire, Store)> {
 }
 
 fn new_user(username: &str) -> NewUser<'_> {
-    NewUser {
-        username,
-        email: None,
-        display_name: username,
-        password_hash: password_hash(),
-    }
+    NewUser::named(username, username, password_hash())
 }
 
 async fn each_operation_alone_is_one_statement(db: TestDb) {
     let Some((wire, store)) = wired(&db).await else { return };
     let one = || assert_eq!(wire.executions(), ["execute"]);
-    let platform = store.acting(&Actor::system("test"));
-    let ada = platform.users().register(new_user("ada")).await.unwrap();
+    let system = store.acting(&Actor::system("test"));
+    let ada = system.users().register(new_user("ada")).await.unwrap();
     one();
-    let room = platform
-        .rooms()
-        .create(NewRoom::titled(ada.id, "A room"))
-        .await
-        .unwrap();
+    let room = system.rooms().create(NewRoom::titled(ada.id, "A room")).await.unwrap();
     one();
-    let other = platform
-        .rooms()
-        .create(NewRoom::titled(ada.id, "Another"))
-        .await
-        .unwrap();
+    let other = system.rooms().create(NewRoom::titled(ada.id, "Another")).await.unwrap();
     one();
-    platform.rooms().start(other.id).await.unwrap();
+    system.rooms().start(other.id).await.unwrap();
     one();
     for _ in 0..2 {
         // The first join starts the room, the second does not.
-        platform
-            .participants()
-            .join(room.id, ada.id, Participant)
-            .await
-            .unwrap();
+        system.participants().join(room.id, ada.id, Participant).await.unwrap();
         one();
-        platform.participants().leave(room.id, ada.id).await.unwrap();
+        system.participants().leave(room.id, ada.id).await.unwrap();
         one();
     }
     let ben = db.user("ben").await;
-    platform
-        .participants()
-        .join(room.id, ben.id, Participant)
-        .await
-        .unwrap();
+    system.participants().join(room.id, ben.id, Participant).await.unwrap();
     one();
     let owner = store.acting(&Actor::user(ada.id));
     owner.participants().kick(room.id, ben.id, Some("noise")).await.unwrap();
@@ -90,7 +69,7 @@ async fn an_end_is_two_statements_in_a_transaction(db: TestDb) {
     let (ada, ben) = (db.user("ada").await, db.user("ben").await);
     for guests in [vec![], vec![&ada], vec![&ada, &ben]] {
         let room = db.room(&ada, 10).await;
-        db.platform().rooms().start(room.id).await.unwrap();
+        db.system().rooms().start(room.id).await.unwrap();
         for guest in guests {
             db.seat(&room, guest).await;
         }
@@ -145,11 +124,11 @@ async fn each_read_is_one_statement(db: TestDb) {
     let room = db.room(&ada, 10).await;
     db.seat(&room, &ada).await;
     let one = || assert_eq!(wire.executions(), ["execute"]);
-    store.users().require(ada.id).await.unwrap();
+    store.users().get(ada.id).await.unwrap();
     one();
     store.users().find_for_login("ADA").await.unwrap().unwrap();
     one();
-    store.rooms().require(room.id).await.unwrap();
+    store.rooms().get(room.id).await.unwrap();
     one();
     let listed = PageRequest::first(10, Order::OldestFirst).unwrap();
     store.participants().list_present(room.id, &listed).await.unwrap();

@@ -41,9 +41,9 @@ async fn what_a_unit_did_is_there_at_once_after_the_commit(db: TestDb) {
         Vec::<String>::new(),
         "nothing is seen before the commit"
     );
-    assert_eq!(db.store.users().get(ada.id).await.unwrap(), None);
+    assert_eq!(db.store.users().find(ada.id).await.unwrap(), None);
     unit.commit().await.unwrap();
-    assert_eq!(db.store.users().get(ada.id).await.unwrap(), Some(ada));
+    assert_eq!(db.store.users().find(ada.id).await.unwrap(), Some(ada));
     assert_eq!(
         db.actions(room.id).await,
         ["ROOM_CREATED", "ROOM_STARTED", "USER_JOINED"]
@@ -95,11 +95,7 @@ async fn a_refusal_in_the_middle_leaves_a_unit_usable(db: TestDb) {
     let (ada, raw) = (db.user("ada").await.id, db.raw().await);
     let full = db.room(&db.user("owner").await, 1).await.id;
     let guest = db.user("guest").await.id;
-    db.platform()
-        .participants()
-        .join(full, guest, Participant)
-        .await
-        .unwrap();
+    db.system().participants().join(full, guest, Participant).await.unwrap();
     let done: Result<(), Error> = db
         .store
         .transact(&Actor::system("test"), |unit| async move {
@@ -198,8 +194,8 @@ async fn a_unit_reads_its_own_changes(db: TestDb) {
     let ada = unit.users().register(new_user("ada", None)).await.unwrap();
     let room = unit.rooms().create(NewRoom::titled(ada.id, "A room")).await.unwrap();
     let seat = unit.participants().join(room.id, ada.id, Participant).await.unwrap();
-    assert_eq!(unit.users().require(ada.id).await.unwrap(), ada);
-    assert_eq!(unit.rooms().require(room.id).await.unwrap().status, RoomStatus::Live);
+    assert_eq!(unit.users().get(ada.id).await.unwrap(), ada);
+    assert_eq!(unit.rooms().get(room.id).await.unwrap().status, RoomStatus::Live);
     let page = conferencing_store::PageRequest::first(10, conferencing_store::Order::OldestFirst).unwrap();
     let present = unit.participants().list_present(room.id, &page).await.unwrap();
     assert_eq!(present.items[0].participant, seat);
@@ -213,7 +209,7 @@ async fn a_unit_reads_its_own_changes(db: TestDb) {
         3
     );
     unit.roll_back().await.unwrap();
-    assert_eq!(db.store.users().get(ada.id).await.unwrap(), None);
+    assert_eq!(db.store.users().find(ada.id).await.unwrap(), None);
 }
 
 async fn everything_in_a_unit_happened_at_one_time(db: TestDb) {
@@ -238,9 +234,12 @@ async fn everything_in_a_unit_happened_at_one_time(db: TestDb) {
     );
     assert_eq!((ended.started_at, ended.ended_at), (Some(began), Some(began)));
     assert_eq!((ended.duration_seconds, ended.updated_at), (Some(0), began));
-    let stay = db.stays(room.id).await.remove(0).participant;
-    assert_eq!((stay.left_at, stay.duration_seconds), (Some(began), Some(0)));
-    let times: BTreeSet<_> = db.trail(room.id).await.iter().map(|entry| entry.at).collect();
+    let participation = db.participations(room.id).await.remove(0).participant;
+    assert_eq!(
+        (participation.left_at, participation.duration_seconds),
+        (Some(began), Some(0))
+    );
+    let times: BTreeSet<_> = db.audit_log(room.id).await.iter().map(|entry| entry.at).collect();
     assert_eq!(times, BTreeSet::from([began]));
     // The order in which it happened is kept all the same.
     assert_eq!(
@@ -265,5 +264,5 @@ async fn a_unit_runs_in_a_task_with_what_it_captured(db: TestDb) {
     });
     let (ada, length) = task.await.unwrap().unwrap();
     assert_eq!((ada.username.as_str(), length), ("ada", 3));
-    assert_eq!(db.store.users().get(ada.id).await.unwrap(), Some(ada));
+    assert_eq!(db.store.users().find(ada.id).await.unwrap(), Some(ada));
 }

@@ -15,7 +15,7 @@ crate::cases![
     addresses_are_unique_without_regard_to_case,
     addresses_are_composed_before_they_are_judged,
     the_two_small_sigmas_are_one_letter,
-    names_of_deleted_users_stay_taken,
+    names_of_deleted_users_participation_taken,
     names_that_differ_in_more_than_case_live_side_by_side,
     one_name_registered_from_everywhere_is_one_user,
     a_login_is_found_by_name_or_address_in_any_case,
@@ -27,15 +27,13 @@ crate::cases![
 
 pub fn new_user<'a>(username: &'a str, email: Option<&'a str>) -> NewUser<'a> {
     NewUser {
-        username,
         email,
-        display_name: "Somebody",
-        password_hash: password_hash(),
+        ..NewUser::named(username, "Somebody", password_hash())
     }
 }
 
 async fn register(db: &TestDb, username: &str, email: Option<&str>) -> Result<user::Model, Error> {
-    db.platform().users().register(new_user(username, email)).await
+    db.system().users().register(new_user(username, email)).await
 }
 
 async fn a_new_user_is_active_with_a_local_account(db: TestDb) {
@@ -43,10 +41,8 @@ async fn a_new_user_is_active_with_a_local_account(db: TestDb) {
     let now = clock.now();
     let acting = store.acting(&Actor::anonymous());
     let new = NewUser {
-        username: " AdaLovelace ",
         email: Some(" Ada@Example.org "),
-        display_name: " Ada 🎩 Lovelace ",
-        password_hash: password_hash(),
+        ..NewUser::named(" AdaLovelace ", " Ada 🎩 Lovelace ", password_hash())
     };
     let made = acting.users().register(new).await.unwrap();
     let expected = user::Model {
@@ -63,7 +59,7 @@ async fn a_new_user_is_active_with_a_local_account(db: TestDb) {
         last_login_at: None,
     };
     assert_eq!(made, expected);
-    assert_eq!(db.store.users().require(made.id).await.unwrap(), expected);
+    assert_eq!(db.store.users().get(made.id).await.unwrap(), expected);
     let login = db.store.users().find_for_login("adalovelace").await.unwrap().unwrap();
     assert_eq!(login.user, expected);
     let local = &login.providers[0];
@@ -121,7 +117,7 @@ async fn addresses_are_unique_without_regard_to_case(db: TestDb) {
         let again = register(&db, &name, Some(&second));
         raw.assert_refused(again, Conflict::EmailTaken, (&first, &second)).await;
     }
-    // Both taken: the name is what is told.
+    // Both taken: the name is what is recorded.
     let again = register(&db, "FIRST0", Some("ada0@example.org"));
     raw.assert_refused(again, Conflict::UsernameTaken, "both").await;
     raw.assert_invariants().await;
@@ -148,7 +144,7 @@ async fn the_two_small_sigmas_are_one_letter(db: TestDb) {
         .await;
 }
 
-async fn names_of_deleted_users_stay_taken(db: TestDb) {
+async fn names_of_deleted_users_participation_taken(db: TestDb) {
     let raw = db.raw().await;
     register(&db, "ada", Some("ada@example.org")).await.unwrap();
     raw.run("UPDATE users SET deleted_at = updated_at, is_active = (1 = 0)")
@@ -325,14 +321,14 @@ async fn deleted_users_are_seen_by_who_asks_for_them(db: TestDb) {
     ] {
         let users = || db.store.users();
         let found = [
-            users().get(id).await.unwrap(),
-            users().deleted().get(id).await.unwrap(),
-            users().any().get(id).await.unwrap(),
+            users().find(id).await.unwrap(),
+            users().deleted().find(id).await.unwrap(),
+            users().any().find(id).await.unwrap(),
         ];
         let required = [
-            users().require(id).await,
-            users().deleted().require(id).await,
-            users().any().require(id).await,
+            users().get(id).await,
+            users().deleted().get(id).await,
+            users().any().get(id).await,
         ];
         assert_eq!(found.each_ref().map(Option::is_some), seen);
         for (found, required) in found.into_iter().zip(required) {

@@ -54,11 +54,11 @@ pub const VIOLATIONS: &[(&str, Sql)] = &[
     )),
 
     ("pk_room_participants", Bare("room_participants", "id=#seat")),
-    ("uq_room_participants_stay", Bare("room_participants", "user_id=#dan; room_id=#live")),
+    ("uq_room_participants_joined", Bare("room_participants", "user_id=#dan; room_id=#live")),
     // A second seat, a seat for somebody banned, a second ban.
-    ("uq_room_participants_standing", Bare("room_participants", "user_id=#ben; room_id=#live; joined_at=~30")),
-    ("uq_room_participants_standing", Bare("room_participants", "user_id=#cyd; room_id=#live; joined_at=~30")),
-    ("uq_room_participants_standing", Full("room_participants", "user_id=#cyd; room_id=#live; joined_at=~15")),
+    ("uq_room_participants_current", Bare("room_participants", "user_id=#ben; room_id=#live; joined_at=~30")),
+    ("uq_room_participants_current", Bare("room_participants", "user_id=#cyd; room_id=#live; joined_at=~30")),
+    ("uq_room_participants_current", Full("room_participants", "user_id=#cyd; room_id=#live; joined_at=~15")),
     ("uq_room_participants_host", Bare("room_participants", "user_id=#eve; room_id=#live; role='HOST'")),
     ("fk_room_participants_user", Bare("room_participants", "user_id=#nobody")),
     ("fk_room_participants_room", Bare("room_participants", "room_id=#nowhere")),
@@ -144,7 +144,7 @@ pub const EDGES: &[Sql] = &[
     Bare("room_participants", ""),
     Full("room_participants", ""),
     Bare("room_participants", "left_at=~10; duration_seconds=0"),
-    // A rejoin, a later stay that ended too, a seat elsewhere for somebody banned here, a guest beside the host.
+    // A rejoin, a later participation that ended too, a seat elsewhere for somebody banned here, a guest beside the host.
     Bare("room_participants", "user_id=#dan; room_id=#live; joined_at=~30"),
     Bare("room_participants", "user_id=#dan; room_id=#live; joined_at=~30; left_at=~30; duration_seconds=0"),
     Bare("room_participants", "user_id=#cyd; room_id=#plain"),
@@ -152,7 +152,7 @@ pub const EDGES: &[Sql] = &[
     // Hosts of the past, and one elsewhere.
     Bare("room_participants", "user_id=#eve; room_id=#live; role='HOST'; left_at=~20; duration_seconds=10"),
     Bare("room_participants", "user_id=#eve; room_id=#plain; role='HOST'"),
-    // A kick by the platform without a word, a ban for good, one that lasts a microsecond, one that was lifted.
+    // A kick by the system without a word, a ban for good, one that lasts a microsecond, one that was lifted.
     Full("room_participants", "kicked_by=NULL; kick_reason=NULL; is_banned=FALSE; banned_at=NULL; ban_expires_at=NULL"),
     Full("room_participants", "ban_expires_at=NULL; banned_by=NULL; ban_reason=NULL"),
     Full("room_participants", "ban_expires_at=~20.000001"),

@@ -297,7 +297,7 @@ async fn a_full_queue_says_so_and_loses_nothing(db: TestDb) {
     };
     assert!(matches!(error, Error::QueueFull { capacity: 4 }), "{error:?}");
     assert!(error.is_retryable());
-    assert!(writer.stats().turned_away >= 1);
+    assert!(writer.stats().rejected >= 1);
     // Who can wait waits for room.
     let patient = {
         let (writer, number) = (writer.clone(), taken.len());
@@ -481,19 +481,15 @@ async fn details_have_a_size(db: TestDb) {
     };
     // {"description":"…"}
     let largest = conferencing_store::audit::MAX_DETAILS - 18;
-    let platform = db.platform();
-    platform.audit().append(None, observation(largest)).await.unwrap();
+    let system = db.system();
+    system.audit().append(None, observation(largest)).await.unwrap();
     writer
         .append(&Actor::anonymous(), None, observation(largest))
         .await
         .unwrap();
     let actor = Actor::anonymous();
     for error in [
-        platform
-            .audit()
-            .append(None, observation(largest + 1))
-            .await
-            .unwrap_err(),
+        system.audit().append(None, observation(largest + 1)).await.unwrap_err(),
         writer.append(&actor, None, observation(largest + 1)).await.unwrap_err(),
         writer.try_append(&actor, None, &observation(largest + 1)).unwrap_err(),
     ] {
@@ -586,7 +582,7 @@ async fn its_numbers_go_to_the_metrics_facade(db: TestDb) {
     let refused = writer.append(&Actor::user(nobody()), None, closed(1)).await;
     assert!(refused.is_err());
     writer.close().await;
-    let told: HashSet<String> = snapshotter
+    let recorded: HashSet<String> = snapshotter
         .snapshot()
         .into_vec()
         .into_iter()
@@ -600,6 +596,6 @@ async fn its_numbers_go_to_the_metrics_facade(db: TestDb) {
         "audit_writer_batch_events",
         "audit_writer_append_seconds",
     ] {
-        assert!(told.contains(name), "{name}: {told:?}");
+        assert!(recorded.contains(name), "{name}: {recorded:?}");
     }
 }

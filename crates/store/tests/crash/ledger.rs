@@ -58,9 +58,9 @@ impl Ledger {
         &self.errors
     }
 
-    /// Holds the ledger against the trail: what was acknowledged is there with its text, no text is there twice, and of the
+    /// Holds the ledger against the audit log: what was acknowledged is there with its text, no text is there twice, and of the
     /// rest only that is there of which nobody knew.
-    pub async fn assert_is_what_the_trail_has(&self, db: &DatabaseConnection) {
+    pub async fn assert_is_what_the_audit_log_has(&self, db: &DatabaseConnection) {
         assert!(self.undocumented.is_empty(), "{:?}", self.undocumented);
         let mut ids_of_texts = BTreeMap::<String, Vec<AuditLogId>>::new();
         let mut found = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What a crash leaves of the audit trail: everything that was acknowledged, once.
+//! What a crash leaves of the audit log: everything that was acknowledged, once.
 //!
 //! On PostgreSQL the server is killed, on SQLite the process that has the file open; both ten times, while 32 tasks append.
 //! docs/TESTING.md says how to add something else that appends.
@@ -33,7 +33,7 @@ const EVENTS_A_ROUND: usize = 200;
 /// What is on trial: appends an event with this text, and returns its id once it must survive a crash.
 type Append = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<AuditLogId>> + Send>> + Send + Sync>;
 
-/// A case for both backends: its name, and what appends to a room's trail in it.
+/// A case for both backends: its name, and what appends to a room's audit log in it.
 #[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
@@ -134,15 +134,14 @@ async fn prepare(url: &str) -> RoomId {
     let store = Store::from_connection(db, conferencing_store::StoreSettings::default())
         .await
         .unwrap();
-    let platform = store.acting(&Actor::system("test"));
-    let owner = NewUser {
-        username: "owner",
-        email: None,
-        display_name: "Owner",
-        password_hash: Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"),
-    };
-    let owner = platform.users().register(owner).await.unwrap().id;
-    let room = platform.rooms().create(NewRoom::titled(owner, "A room")).await.unwrap();
+    let system = store.acting(&Actor::system("test"));
+    let owner = NewUser::named(
+        "owner",
+        "Owner",
+        Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"),
+    );
+    let owner = system.users().register(owner).await.unwrap().id;
+    let room = system.rooms().create(NewRoom::titled(owner, "A room")).await.unwrap();
     store.close().await.unwrap();
     room.id
 }

@@ -140,7 +140,7 @@ pub async fn crash(case: Case) {
     let ledger = std::mem::take(&mut *run.ledger.lock().unwrap());
     eprintln!("{} acknowledged, errors: {:?}", ledger.acknowledged(), ledger.errors());
     let db = raw(&server.url).await;
-    ledger.assert_is_what_the_trail_has(&db).await;
+    ledger.assert_is_what_the_audit_log_has(&db).await;
     match case.crash_is {
         // Otherwise no crash hit an append under way, and nothing was tried.
         Seen::ByCallers => assert!(ledger.errors().contains_key("indeterminate"), "{:?}", ledger.errors()),

@@ -129,7 +129,7 @@ pub async fn crash(case: Case) {
     }
     eprintln!("{} acknowledged", ledger.acknowledged());
     let db = raw(&url).await;
-    ledger.assert_is_what_the_trail_has(&db).await;
+    ledger.assert_is_what_the_audit_log_has(&db).await;
     let check = Statement::from_string(DbBackend::Sqlite, "PRAGMA integrity_check");
     let row = db.query_one_raw(check).await.unwrap().unwrap();
     assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "ok");

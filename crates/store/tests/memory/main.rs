@@ -71,20 +71,14 @@ impl Stage {
             .unwrap();
         Migrator::up(&db, None).await.unwrap();
         let store = Store::connect_with(&url, StoreSettings::default()).await.unwrap();
-        let platform = store.acting(&Actor::system("test"));
-        let ada = NewUser {
-            username: "ada",
-            email: None,
-            display_name: "Ada",
-            password_hash: Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"),
-        };
-        let user = platform.users().register(ada).await.unwrap().id;
-        let room = platform
-            .rooms()
-            .create(NewRoom::titled(user, "A room"))
-            .await
-            .unwrap()
-            .id;
+        let system = store.acting(&Actor::system("test"));
+        let ada = NewUser::named(
+            "ada",
+            "Ada",
+            Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"),
+        );
+        let user = system.users().register(ada).await.unwrap().id;
+        let room = system.rooms().create(NewRoom::titled(user, "A room")).await.unwrap().id;
         Self {
             db,
             store,
@@ -150,8 +144,8 @@ async fn peak_of<T>(work: impl Future<Output = T>) -> (T, usize) {
     (output, MEMORY.peak_usage().saturating_sub(before))
 }
 
-/// Exports the trail, and says how many lines came.
-async fn export_trail(stage: &Stage) -> usize {
+/// Exports the audit log, and says how many lines came.
+async fn export_audit_log(stage: &Stage) -> usize {
     let acting = stage.store.acting(&Actor::system("test"));
     let audit = acting.audit();
     let export = audit.export(AuditFilter::of_room(stage.room), None).await.unwrap();
@@ -182,25 +176,25 @@ async fn exports_hold_a_page(backend: DbBackend) {
     let stage = Stage::set(backend).await;
     stage.fill(1, 20_000).await;
     // The connections and their statements come to be.
-    export_trail(&stage).await;
+    export_audit_log(&stage).await;
     export_user(&stage).await;
-    let (lines, short) = peak_of(export_trail(&stage)).await;
+    let (lines, short) = peak_of(export_audit_log(&stage)).await;
     assert!(lines >= 20_000, "{lines}");
     let (lines, of_user) = peak_of(export_user(&stage)).await;
     assert!(lines >= 4_000, "{lines}");
     stage.fill(20_001, 200_000).await;
-    let (lines, long) = peak_of(export_trail(&stage)).await;
+    let (lines, long) = peak_of(export_audit_log(&stage)).await;
     assert!(lines >= 200_000, "{lines}");
     let (lines, long_of_user) = peak_of(export_user(&stage)).await;
     assert!(lines >= 40_000, "{lines}");
-    for (what, short, long) in [("trail", short, long), ("user", of_user, long_of_user)] {
+    for (what, short, long) in [("audit_log", short, long), ("user", of_user, long_of_user)] {
         assert!(short <= EXPORT && long <= EXPORT, "{what}: {short} and {long} bytes");
         assert!(long <= short + NOISE, "{what}: {short} bytes grew to {long}");
     }
     stage.strike().await;
 }
 
-/// Nothing drains it meanwhile: somebody else has the trail.
+/// Nothing drains it meanwhile: somebody else has the audit log.
 async fn a_full_queue_holds_what_its_settings_say(backend: DbBackend) {
     let stage = Stage::set(backend).await;
     let holding = stage.db.begin().await.unwrap();

@@ -1,23 +1,25 @@
-//! The trail's months: making those ahead, and retiring those whose time is over.
+//! The audit log's months: making those ahead, and archiving those whose time is over.
 //!
 //! On PostgreSQL `audit_logs` has a partition for each month, one for what came before there were any, and one for rows of which the
-//! month is missing. On SQLite it is one table: there is nothing to list, make or retire, and nothing here is an error.
+//! month is missing. On SQLite it is one table: there is nothing to list, make or archive, and nothing here is an error.
 
-mod retire;
+mod archive;
+mod sql;
 
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use sea_orm::{DbErr, FromQueryResult};
 
 use crate::authority::Operation as Asked;
-use crate::backend::partitions as sql;
-use crate::backend::{Dialect, fault};
+use crate::database::statement::Query;
+use crate::database::{Dialect, fault};
 use crate::error::{Error, Invalid, Result, Rule};
-use crate::operation::only_the_platform;
+use crate::page::Cursor;
+use crate::unit::only_the_system;
 use crate::unit::{Acting, Source};
 
-pub use retire::Retired;
+pub use archive::ArchivedPartition;
 
-/// Partitions of the trail. Changing them takes a role that owns the tables: run this from a maintenance job, not from the services.
+/// Partitions of the audit log. Changing them takes a role that owns the tables: run this from a maintenance job, not from the services.
 #[derive(Debug)]
 pub struct AuditPartitions<'a> {
     acting: &'a Acting,
@@ -27,15 +29,15 @@ pub struct AuditPartitions<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PartitionState {
-    /// Part of the trail, for the rows of its time.
+    /// Part of the audit log, for the rows of its time.
     Attached,
-    /// Part of the trail, for rows whose time no other has.
+    /// Part of the audit log, for rows whose time no other has.
     Default,
-    /// No part of the trail any more; not exported and dropped yet, because that was broken off.
+    /// No part of the audit log any more; not exported and dropped yet, because that was broken off.
     Detached,
 }
 
-/// A part of the trail.
+/// A part of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct AuditPartition {
     /// Of the table.
@@ -52,18 +54,18 @@ pub struct AuditPartition {
     pub about_events: i64,
 }
 
-/// What [`AuditPartitions::keep_up`] did.
+/// What [`AuditPartitions::ensure_partitions`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Upkeep {
+pub struct EnsuredPartitions {
     /// Partitions that it made.
     pub made: Vec<String>,
     /// Partitions that cannot be made, because events of their months are in the default partition already. These and later events
-    /// of those months stay there, and are found like all others; they are never retired.
+    /// of those months stay there, and are found like all others; they are never archived.
     pub in_default: Vec<String>,
 }
 
 impl Acting {
-    /// The trail's partitions.
+    /// The audit log's partitions.
     pub fn audit_partitions(&self) -> AuditPartitions<'_> {
         AuditPartitions { acting: self }
     }
@@ -103,13 +105,13 @@ impl AuditPartitions<'_> {
     /// at once. Run it at least monthly; were it forgotten, appends would go on, into the default partition.
     ///
     /// Each takes locks for a moment that changes of users and rooms wait for, and gives way after 200 ms to try again as
-    /// [`crate::RetryPolicy`] says. By the platform alone.
+    /// [`crate::RetryPolicy`] says. By the system alone.
     ///
     /// # Errors
     /// [`Error::Invalid`] when `ahead` is above 120; [`crate::Rejected::NotAllowed`]; [`Error::Transient`] when the tables were too
     /// busy; [`Error::Backend`] when the role does not own them.
-    pub async fn keep_up(&self, ahead: u32) -> Result<Upkeep> {
-        only_the_platform(self.acting, Asked::RetireTrail).await?;
+    pub async fn ensure_partitions(&self, ahead: u32) -> Result<EnsuredPartitions> {
+        only_the_system(self.acting, Asked::ArchiveAuditLog).await?;
         if ahead > MOST_MONTHS_AHEAD {
             return Err(Invalid {
                 field: "ahead",
@@ -118,11 +120,11 @@ impl AuditPartitions<'_> {
             .into());
         }
         let there = self.list().await?;
-        let mut upkeep = Upkeep::default();
+        let mut upkeep = EnsuredPartitions::default();
         if self.dialect() == Dialect::Sqlite {
             return Ok(upkeep);
         }
-        let this_month = month_of(self.acting.store().now());
+        let this_month = month_of(self.acting.context().now());
         for number in 0..=ahead {
             let (since, until) = (later(this_month, number), later(this_month, number + 1));
             let covers = |one: &AuditPartition| {
@@ -145,7 +147,7 @@ impl AuditPartitions<'_> {
     }
 
     async fn attach(&self, name: &str, since: DateTime<Utc>, until: DateTime<Utc>) -> Result<bool> {
-        let mut retries = self.acting.store().retries();
+        let mut retries = self.acting.context().retries();
         loop {
             let made = async {
                 let rows = sql::attach(name, since, until)
@@ -155,7 +157,7 @@ impl AuditPartitions<'_> {
             };
             let error = match made.await {
                 Ok(made) => return Ok(made),
-                Err(error) => fault::read(Dialect::Postgres, &error, "audit_partitions.keep_up", false),
+                Err(error) => fault::read(Dialect::Postgres, &error, "audit_partitions.ensure_partitions", false),
             };
             if !error.is_retryable() || !retries.another().await {
                 return Err(error);
@@ -163,8 +165,8 @@ impl AuditPartitions<'_> {
         }
     }
 
-    /// What [`AuditPartitions::retire`] would retire now: those that ended before the last `keep` whole months, those
-    /// included whose retirement was broken off. Changes nothing: the dry run.
+    /// What [`AuditPartitions::archive`] would archive now: those that ended before the last `keep` whole months, those
+    /// included whose archiving was broken off. Changes nothing: the dry run.
     ///
     /// # Errors
     /// [`Error::Invalid`] when `keep` is 0.
@@ -184,14 +186,14 @@ impl AuditPartitions<'_> {
             }
             .into());
         }
-        let this_month = month_of(self.acting.store().now());
+        let this_month = month_of(self.acting.context().now());
         Ok(this_month
             .checked_sub_months(Months::new(keep))
             .unwrap_or(DateTime::UNIX_EPOCH))
     }
 
     fn dialect(&self) -> Dialect {
-        self.acting.store().dialect()
+        self.acting.context().dialect()
     }
 }
 
@@ -223,4 +225,16 @@ struct Row {
     until: Option<DateTime<Utc>>,
     bytes: i64,
     about_events: i64,
+}
+
+/// For the list of all statements: what is asked of a partition, here of the whole.
+pub(crate) fn all_queries() -> impl Iterator<Item = Query> {
+    let table = r#""audit_logs""#;
+    let cursor = Cursor {
+        at: DateTime::UNIX_EPOCH,
+        id: uuid::Uuid::nil(),
+    };
+    let rows = [None, Some(cursor)].map(|after| sql::rows(table, after, 1));
+    let attach = sql::attach("audit_logs_2000_01", DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
+    rows.into_iter().chain([sql::list(), attach, sql::count(table)])
 }

@@ -4,21 +4,22 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use entity::AuditLogId;
-use sea_orm::{DatabaseExecutor, DbErr, QueryResult};
+use entity::{AuditLogId, RoomId, UserId};
+use sea_orm::DbErr;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::WriterSettings;
 use super::stats::Tally;
 use crate::actor::Actor;
+use crate::audit::batch::{self as sql, AppendedIds};
 use crate::audit::{PreparedEvent, missing_reference};
-use crate::backend::plan::Plan;
-use crate::backend::{Dialect, batch as sql, fault};
 use crate::clock;
+use crate::context::Context;
+use crate::database::fault;
 use crate::error::{Error, Result};
+use crate::operation::Plan;
 use crate::operation::{Moment, Operation};
-use crate::store::Store;
-use crate::unit::{Attempt, Source};
+use crate::unit::{Acting, Attempt, Sink, Source};
 
 /// The first pause before a batch is tried again; each further one may be twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -94,12 +95,12 @@ impl Drop for Ending {
 }
 
 pub(super) struct Lane {
-    pub(super) store: Store,
+    pub(super) context: Context,
     pub(super) settings: WriterSettings,
     pub(super) waiting: Arc<Mutex<mpsc::Receiver<Queued>>>,
     pub(super) closing: watch::Receiver<bool>,
     pub(super) tally: Arc<Tally>,
-    /// The last field: the events of a lane are answered before the end is told.
+    /// The last field: the events of a lane are answered before the end is announced.
     pub(super) ending: Arc<Ending>,
 }
 
@@ -164,7 +165,7 @@ impl Lane {
                         parts.push(undecided);
                     }
                 }
-                Err(error) if fault::blames_the_rows(self.store.dialect(), &error) => {
+                Err(error) if fault::blames_the_rows(self.context.dialect(), &error) => {
                     if part.len() > 1 {
                         let second = part.split_off(part.len() / 2);
                         parts.extend([second, part]);
@@ -189,14 +190,14 @@ impl Lane {
 
     /// Appends a batch, and finds out what became of those events that it did not append.
     async fn append(&self, batch: &[Queued]) -> Result<Outcome> {
-        let acting = self.store.acting(&Actor::system("audit writer"));
+        let acting = Acting::new(self.context.clone(), Actor::system("audit writer"));
         let failed = |error: DbErr| acting.failed(&error, ForAll::NAME);
         let append = ForAll {
             events: sql::list(batch.iter().map(|queued| &queued.event)).map_err(failed)?,
             plan: sql::append,
         };
         let mut outcome = Outcome {
-            there: done(acting.attempt(&append).await?)?,
+            there: done(acting.attempt(&append).await?)?.0,
             refused: HashMap::new(),
         };
         self.tally.batch(outcome.there.len());
@@ -209,7 +210,7 @@ impl Lane {
             events: sql::list(rest.map(|queued| &queued.event)).map_err(failed)?,
             plan: sql::find,
         };
-        outcome.there.extend(done(acting.attempt(&find).await?)?);
+        outcome.there.extend(done(acting.attempt(&find).await?)?.0);
         for queued in batch.iter().filter(|queued| !outcome.there.contains(&queued.event.id)) {
             let PreparedEvent {
                 id,
@@ -218,9 +219,7 @@ impl Lane {
                 actor,
                 ..
             } = queued.event;
-            let reason = missing_reference(&acting.executor(), room, [target, actor])
-                .await
-                .map_err(failed)?;
+            let reason = missing_reference(&acting, room, [target, actor]).await?;
             if let Some(reason) = reason {
                 outcome.refused.insert(id, reason);
             }
@@ -266,22 +265,25 @@ fn done<T>(attempt: Attempt<T>) -> Result<T> {
 /// One of the statements of [`sql`] over a list of events: those that it appended, or found.
 struct ForAll {
     events: String,
-    plan: fn(Dialect, &str) -> Plan,
+    plan: fn(&Moment<'_>, &str) -> Plan,
 }
 
 impl Operation for ForAll {
     const NAME: &'static str = "audit_writer.append";
-    type Output = HashSet<AuditLogId>;
+    type Output = AppendedIds;
 
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        (self.plan)(at.dialect, &self.events)
+        (self.plan)(at, &self.events)
     }
+}
 
-    fn read(&self, row: &QueryResult) -> Result<Self::Output, DbErr> {
-        sql::read_ids(row)
+/// For the list of all statements.
+pub(crate) async fn list_statements<S: Sink>(on: &S) {
+    for plan in [sql::append, sql::find] {
+        let events = "[]".to_owned();
+        let _ = on.perform(ForAll { events, plan }).await;
     }
-
-    async fn refusal(&self, _: &DatabaseExecutor<'_>, _: &Moment<'_>) -> Result<Option<Error>, DbErr> {
-        Ok(None)
-    }
+    let nobody = UserId::from_uuid(uuid::Uuid::nil());
+    let _ = missing_reference(on, None, [Some(nobody), None]).await;
+    let _ = missing_reference(on, Some(RoomId::from_uuid(uuid::Uuid::nil())), [None, None]).await;
 }

@@ -1,6 +1,7 @@
-//! A queue before the trail, for media events by the thousand: they are written in batches, one statement each.
+//! A queue before the audit log, for media events by the thousand: they are written in batches, one statement each.
 
 mod lane;
+pub(crate) use lane::list_statements;
 mod stats;
 
 use std::sync::Arc;
@@ -11,14 +12,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Observation, PreparedEvent};
 use crate::actor::Actor;
+use crate::context::Context;
 use crate::error::{Error, Invalid, Result, Rule};
-use crate::store::Store;
 
 use lane::{Ending, Lane, Queued};
 use stats::Tally;
 pub use stats::WriterStats;
 
-/// The most events that a batch may have: PostgreSQL takes a batch as one value, and one of this many stays far below its limits.
+/// The most events that a batch may have: PostgreSQL takes a batch as one value, and one of this many participations far below its limits.
 pub const MAX_BATCH: u16 = 5_000;
 
 /// What an [`AuditWriter`] is made with.
@@ -73,24 +74,20 @@ impl WriterSettings {
 ///
 /// [`AuditWriter::close`] drains. When the last clone is dropped instead, what was taken is still written in the background, for as
 /// long as the runtime lives; if that ends first, the number of events that were not written is logged as an error, and whoever
-/// waits for one is told. Events that a process takes with it when it is killed are those whose `append` had not returned.
+/// waits for one gets an error. Events that a process takes with it when it is killed are those whose `append` had not returned.
 ///
-/// What it does is told to the `metrics` facade, under names that begin with `audit_writer_` (see [`WriterStats`]).
+/// What it does is reported to the `metrics` facade, under names that begin with `audit_writer_` (see [`WriterStats`]).
 #[derive(Clone, Debug)]
 pub struct AuditWriter {
-    store: Store,
+    context: Context,
     queue: mpsc::Sender<Queued>,
     closing: Arc<watch::Sender<bool>>,
     ended: watch::Receiver<bool>,
     tally: Arc<Tally>,
 }
 
-impl Store {
-    /// A writer with a queue of its own. Must be called within a Tokio runtime.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when a number of the settings is 0, or a batch greater than [`MAX_BATCH`].
-    pub fn audit_writer(&self, settings: WriterSettings) -> Result<AuditWriter> {
+impl AuditWriter {
+    pub(crate) fn start(context: &Context, settings: WriterSettings) -> Result<Self> {
         let settings = settings.checked()?;
         let (queue, waiting) = mpsc::channel(settings.queue);
         let (closing, closes) = watch::channel(false);
@@ -98,9 +95,9 @@ impl Store {
         let tally = Arc::<Tally>::default();
         let ending = Arc::new(Ending::new(Arc::clone(&tally), end));
         let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
-        for _ in 0..self.lanes(settings.lanes) {
+        for _ in 0..context.lanes(settings.lanes) {
             let lane = Lane {
-                store: self.clone(),
+                context: context.clone(),
                 settings,
                 waiting: Arc::clone(&waiting),
                 closing: closes.clone(),
@@ -109,17 +106,15 @@ impl Store {
             };
             tokio::spawn(lane.run());
         }
-        Ok(AuditWriter {
-            store: self.clone(),
+        Ok(Self {
+            context: context.clone(),
             queue,
             closing: Arc::new(closing),
             ended,
             tally,
         })
     }
-}
 
-impl AuditWriter {
     /// Appends an event and resolves once it is durable. While the queue is full it waits for room. Giving up waiting does not
     /// take the event back once it is in the queue.
     ///
@@ -175,8 +170,8 @@ impl AuditWriter {
         if *self.closing.borrow() {
             return Err(closed());
         }
-        let at = self.store.now();
-        let id = AuditLogId::from_uuid(self.store.ids().uuid(at));
+        let at = self.context.now();
+        let id = AuditLogId::from_uuid(self.context.ids().uuid(at));
         let event = PreparedEvent::new(id, at, actor, room, &observation.checked_columns()?);
         let (reply, answer) = oneshot::channel();
         Ok((Queued::new(event, reply, Instant::now()), Appending(answer)))
@@ -189,7 +184,7 @@ fn closed() -> Error {
     }
 }
 
-/// An event on its way into the trail: a future of its id, which is there once the event is durable.
+/// An event on its way into the audit log: a future of its id, which is there once the event is durable.
 #[derive(Debug)]
 #[must_use = "unless it is awaited, nobody learns of an event that was refused"]
 pub struct Appending(oneshot::Receiver<Result<AuditLogId>>);

@@ -1,12 +1,12 @@
-//! What a writer tells of itself.
+//! What a writer counts.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Numbers of a writer since it was made. `accepted` is the sum of `written`, `refused`, `abandoned` and what is still on its way.
 ///
-/// The `metrics` facade is told the same as it happens: counters `audit_writer_accepted_total`, `audit_writer_written_total`,
-/// `audit_writer_refused_total`, `audit_writer_turned_away_total`, `audit_writer_retries_total`; the gauge
+/// The `metrics` facade gets the same as it happens: counters `audit_writer_accepted_total`, `audit_writer_written_total`,
+/// `audit_writer_refused_total`, `audit_writer_rejected_total`, `audit_writer_retries_total`; the gauge
 /// `audit_writer_queue_depth`; histograms `audit_writer_batch_events` and `audit_writer_append_seconds` (from being taken to being
 /// durable).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -18,8 +18,8 @@ pub struct WriterStats {
     /// Events that point at what does not exist, or that the database refused.
     pub refused: u64,
     /// Events that the queue had no room for.
-    pub turned_away: u64,
-    /// Events that were taken and not written when the runtime ended before the writer; whoever waited for one was told.
+    pub rejected: u64,
+    /// Events that were taken and not written when the runtime ended before the writer; whoever waited for one got an error.
     pub abandoned: u64,
     /// Statements that appended something.
     pub batches: u64,
@@ -44,7 +44,7 @@ pub(super) struct Tally {
     accepted: AtomicU64,
     written: AtomicU64,
     refused: AtomicU64,
-    turned_away: AtomicU64,
+    rejected: AtomicU64,
     abandoned: AtomicU64,
     batches: AtomicU64,
     largest_batch: AtomicU64,
@@ -59,7 +59,7 @@ impl Tally {
             written,
             refused,
             abandoned: self.abandoned.load(Relaxed),
-            turned_away: self.turned_away.load(Relaxed),
+            rejected: self.rejected.load(Relaxed),
             batches: self.batches.load(Relaxed),
             largest_batch: self.largest_batch.load(Relaxed),
             retries: self.retries.load(Relaxed),
@@ -79,8 +79,8 @@ impl Tally {
     }
 
     pub(super) fn turn_away(&self) {
-        self.turned_away.fetch_add(1, Relaxed);
-        metrics::counter!("audit_writer_turned_away_total").increment(1);
+        self.rejected.fetch_add(1, Relaxed);
+        metrics::counter!("audit_writer_rejected_total").increment(1);
     }
 
     pub(super) fn write(&self, after: Duration) {

@@ -93,13 +93,13 @@ async fn concurrent_operations_keep_every_invariant(db: TestDb) {
 /// What must hold of any database, whatever was done to it through the store.
 pub async fn check_invariants(raw: &Raw, store: &Store) {
     let present = "SELECT count(*) FROM room_participants p WHERE p.room_id = r.id AND p.left_at IS NULL";
-    let stays = "SELECT count(*) FROM room_participants p WHERE p.room_id = r.id
+    let participations = "SELECT count(*) FROM room_participants p WHERE p.room_id = r.id
         AND NOT (p.banned_at IS NOT NULL AND NOT p.is_kicked AND p.joined_at = p.banned_at AND p.left_at = p.banned_at)";
     let events =
         |action: &str| format!("SELECT count(*) FROM audit_logs a WHERE a.room_id = r.id AND a.action = '{action}'");
     for (rule, broken) in [
         ("the counter equals the rows", format!("SELECT count(*) FROM rooms r WHERE r.active_participants <> ({present})")),
-        ("joins equal the stays", format!("SELECT count(*) FROM rooms r WHERE r.total_joins <> ({stays})")),
+        ("joins equal the participations", format!("SELECT count(*) FROM rooms r WHERE r.total_joins <> ({participations})")),
         ("nobody is present unless it is live", format!("SELECT count(*) FROM rooms r WHERE r.status <> 'LIVE' AND ({present}) > 0")),
         ("never more than the seats", format!("SELECT count(*) FROM rooms r WHERE ({present}) > r.max_participants")),
         (
@@ -115,53 +115,55 @@ pub async fn check_invariants(raw: &Raw, store: &Store) {
                 .to_owned(),
         ),
         (
-            "each stay was told once",
+            "each participation was recorded once",
             format!("SELECT count(*) FROM rooms r WHERE r.total_joins <> ({})", events("USER_JOINED")),
         ),
         (
-            "each start was told once",
+            "each start was recorded once",
             format!("SELECT count(*) FROM rooms r WHERE (r.started_at IS NOT NULL) <> (({}) = 1)", events("ROOM_STARTED")),
         ),
         (
-            "each end was told once",
+            "each end was recorded once",
             format!("SELECT count(*) FROM rooms r WHERE (r.status = 'ENDED') <> (({}) = 1)", events("ROOM_ENDED")),
         ),
     ] {
         assert_eq!(raw.number(&broken).await, 0, "{rule}");
     }
-    let mut told = 0;
+    let mut recorded = 0;
     for row in raw.rows("SELECT id FROM rooms").await {
-        told += ways_out_that_were_told(store, row.try_get_by_index(0).unwrap()).await;
+        recorded += recorded_ends(store, row.try_get_by_index(0).unwrap()).await;
     }
-    // What ends an account tells of its stays together, wherever they were.
-    let with_accounts = "SELECT coalesce(sum(CAST(metadata->>'closed_stays' AS integer)), 0) FROM audit_logs
+    // What ends an account tells of its participations together, wherever they were.
+    let with_accounts = "SELECT coalesce(sum(CAST(metadata->>'ended_participations' AS integer)), 0) FROM audit_logs
         WHERE action IN ('USER_DEACTIVATED', 'USER_DELETED')";
     let over = "SELECT coalesce(sum(total_joins - active_participants), 0) FROM rooms";
-    told += raw.number(with_accounts).await;
-    assert_eq!(told, raw.number(over).await, "each way out was told once");
+    recorded += raw.number(with_accounts).await;
+    assert_eq!(recorded, raw.number(over).await, "each way out was recorded once");
 }
 
-/// How many stays the trail of a room says were ended.
-async fn ways_out_that_were_told(store: &Store, room: conferencing_store::entity::RoomId) -> i64 {
-    let mut told = 0;
+/// How many participations the audit log of a room says were ended.
+async fn recorded_ends(store: &Store, room: conferencing_store::entity::RoomId) -> i64 {
+    let mut recorded = 0;
     let mut request = PageRequest::first(500, Order::OldestFirst).unwrap();
     loop {
         let page = store.audit().list(&AuditFilter::of_room(room), &request).await.unwrap();
         for entry in page.items {
-            told += match entry.event {
+            recorded += match entry.event {
                 AuditEvent::Change(Change::UserLeft { .. } | Change::UserKicked { .. }) => 1,
                 AuditEvent::Change(Change::UserBanned { was_present, .. }) => i64::from(was_present),
-                AuditEvent::Change(Change::RoomEnded { closed_stays, .. }) => i64::from(closed_stays),
+                AuditEvent::Change(Change::RoomEnded {
+                    ended_participations, ..
+                }) => i64::from(ended_participations),
                 AuditEvent::Unrecognized { action, metadata } => panic!("{action} {metadata:?}"),
                 _ => 0,
             };
         }
-        let Some(cursor) = page.next else { return told };
+        let Some(cursor) = page.next else { return recorded };
         request = PageRequest::first(500, Order::OldestFirst).unwrap().after(cursor);
     }
 }
 
-/// The actor of a step: the platform, or one of the users.
+/// The actor of a step: the system, or one of the users.
 fn actor(world: &World, who: Option<usize>) -> Actor {
     who.map_or_else(|| Actor::system("model"), |index| Actor::user(world.users[index]))
 }

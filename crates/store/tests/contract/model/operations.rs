@@ -31,13 +31,13 @@ pub enum What {
     Transfer(usize),
     Deactivate(usize),
     Reactivate(usize),
-    /// By the platform for the room's owner.
+    /// By the system for the room's owner.
     Record,
     /// The room's newest recording.
     StopRecording,
 }
 
-/// By whom (none is the platform), where, and what.
+/// By whom (none is the system), where, and what.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     pub who: Option<usize>,
@@ -74,7 +74,7 @@ impl Step {
             106..109 => What::Record,
             _ => What::StopRecording,
         };
-        // Mostly by somebody who may: themself, or the platform.
+        // Mostly by somebody who may: themself, or the system.
         let who = match (what, random.random_range(0..4)) {
             (What::Join(user, _) | What::Leave(user), 0..3) => Some(user),
             (_, 0) | (What::Deactivate(_) | What::Reactivate(_) | What::Record | What::StopRecording, _) => None,
@@ -120,7 +120,7 @@ impl Step {
             What::Deactivate(who) => acting.users().deactivate(user(who)).await.map(drop),
             What::Reactivate(who) => acting.users().reactivate(user(who)).await.map(drop),
             What::Record => {
-                let owner = store.rooms().any().require(room).await.unwrap().owner_id;
+                let owner = store.rooms().any().get(room).await.unwrap().owner_id;
                 let key = world.next_key();
                 acting
                     .recordings()

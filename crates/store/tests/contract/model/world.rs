@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use conferencing_store::authority::{Operation, Standing, may};
+use conferencing_store::authority::{ActorRole, Operation, may};
 use conferencing_store::clock::{Clock, SystemClock};
 use conferencing_store::entity::ParticipantRole::{self, CoHost, Host, Participant};
 use conferencing_store::entity::RoomStatus::{self, Cancelled, Created, Ended, Live};
@@ -115,7 +115,7 @@ impl World {
     /// The store holds what the model holds.
     pub async fn compare(&self, store: &Store, seed: u64) {
         for room in &self.rooms {
-            let row = store.rooms().any().require(room.id).await.unwrap();
+            let row = store.rooms().any().get(room.id).await.unwrap();
             let held = (row.status, row.deleted_at.is_some(), row.max_participants, row.owner_id);
             let expected = (room.status, room.deleted, room.seats, self.users[room.owner]);
             assert_eq!(held, expected, "MODEL_SEED={seed}");
@@ -158,14 +158,14 @@ impl Room {
         i32::try_from(self.present.len()).unwrap()
     }
 
-    fn standing(&self, who: Option<usize>) -> Standing {
+    fn actor_role(&self, who: Option<usize>) -> ActorRole {
         match who {
-            None => Standing::System,
-            Some(user) if user == self.owner => Standing::Owner,
+            None => ActorRole::System,
+            Some(user) if user == self.owner => ActorRole::Owner,
             Some(user) => self
                 .present
                 .get(&user)
-                .map_or(Standing::Outsider, |role| (*role).into()),
+                .map_or(ActorRole::Outsider, |role| (*role).into()),
         }
     }
 
@@ -179,7 +179,7 @@ impl Room {
         if self.deleted {
             return Err("not found");
         }
-        may(operation, self.standing(who), None)
+        may(operation, self.actor_role(who), None)
             .then_some(())
             .ok_or("not allowed")
     }
@@ -327,15 +327,15 @@ impl Room {
         if self.deleted {
             return Err("not found");
         }
-        let standing = self.standing(who);
-        if !may(Operation::Kick, standing, Some(Participant)) {
+        let actor_role = self.actor_role(who);
+        if !may(Operation::Kick, actor_role, Some(Participant)) {
             return Err("not allowed");
         }
         let role = *self.present.get(&user).ok_or("not present")?;
         if role == Host || user == self.owner {
             return Err("protected");
         }
-        if !may(Operation::Kick, standing, Some(role)) {
+        if !may(Operation::Kick, actor_role, Some(role)) {
             return Err("not allowed");
         }
         self.present.remove(&user);
@@ -349,8 +349,8 @@ impl Room {
         if self.deleted {
             return Err("not found");
         }
-        let standing = self.standing(who);
-        if !may(Operation::Ban, standing, None) {
+        let actor_role = self.actor_role(who);
+        if !may(Operation::Ban, actor_role, None) {
             return Err("not allowed");
         }
         if user == self.owner {
@@ -361,7 +361,7 @@ impl Room {
         }
         match self.present.get(&user) {
             Some(Host) => return Err("protected"),
-            Some(role) if !may(Operation::Ban, standing, Some(*role)) => return Err("not allowed"),
+            Some(role) if !may(Operation::Ban, actor_role, Some(*role)) => return Err("not allowed"),
             _ => {}
         }
         self.present.remove(&user);

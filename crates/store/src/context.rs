@@ -1,0 +1,126 @@
+//! What every operation runs in: the pool, the settings, the clock, the source of ids.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::DatabaseConnection;
+use tokio::sync::Mutex;
+
+use crate::clock::{self, Ids};
+use crate::database::Dialect;
+use crate::settings::{EmptyRoomPolicy, RetryPolicy, StoreSettings};
+use crate::tokens::KeyRing;
+
+/// A pool and its settings. Cheap to clone; all clones share one pool.
+#[derive(Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: DatabaseConnection,
+    dialect: Dialect,
+    settings: StoreSettings,
+    /// SQLite has one writer at a time. Within the process they queue here, in order, instead of polling for the file's lock.
+    turn: Arc<Mutex<()>>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("dialect", &self.inner.dialect)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    pub(crate) fn new(db: DatabaseConnection, settings: StoreSettings) -> Self {
+        let dialect = Dialect::of(&db);
+        Self::of(db, dialect, settings)
+    }
+
+    pub(crate) fn of(db: DatabaseConnection, dialect: Dialect, settings: StoreSettings) -> Self {
+        let turn = Arc::default();
+        Self {
+            inner: Arc::new(Inner {
+                db,
+                dialect,
+                settings,
+                turn,
+            }),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &StoreSettings {
+        &self.inner.settings
+    }
+
+    pub(crate) fn turn(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.inner.turn)
+    }
+
+    pub(crate) fn db(&self) -> &DatabaseConnection {
+        &self.inner.db
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.inner.dialect
+    }
+
+    /// How many statements that append may run at once: on SQLite one.
+    pub(crate) fn lanes(&self, wanted: u8) -> u8 {
+        match self.inner.dialect {
+            Dialect::Postgres => wanted,
+            Dialect::Sqlite => 1,
+        }
+    }
+
+    pub(crate) fn empty_rooms(&self) -> EmptyRoomPolicy {
+        self.inner.settings.empty_rooms
+    }
+
+    pub(crate) fn max_recording_retries(&self) -> i32 {
+        self.inner.settings.max_recording_retries.into()
+    }
+
+    pub(crate) fn ids(&self) -> &dyn Ids {
+        &*self.inner.settings.ids
+    }
+
+    pub(crate) fn token_keys(&self) -> Option<&KeyRing> {
+        self.inner.settings.token_keys.as_ref()
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        clock::to_microseconds(self.inner.settings.clock.now())
+    }
+
+    pub(crate) fn retries(&self) -> Retries {
+        Retries {
+            policy: self.inner.settings.retry,
+            made: 1,
+        }
+    }
+}
+
+/// Counts tries and pauses between them.
+pub(crate) struct Retries {
+    policy: RetryPolicy,
+    made: u32,
+}
+
+impl Retries {
+    /// Pauses and says true, or says false when all tries are used up.
+    pub(crate) async fn another(&mut self) -> bool {
+        if self.made >= self.policy.attempts {
+            return false;
+        }
+        let doubled = self.policy.first_pause * 2_u32.saturating_pow(Ord::min(self.made - 1, 16));
+        let longest = Ord::min(doubled, self.policy.longest_pause);
+        self.made += 1;
+        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        tokio::time::sleep(Duration::from_micros(clock::jitter(micros))).await;
+        true
+    }
+}

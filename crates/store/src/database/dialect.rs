@@ -1,0 +1,232 @@
+//! Every difference between the SQL of PostgreSQL and that of SQLite.
+
+use sea_orm::{
+    ColumnTrait, ColumnType, ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, SqliteTransactionMode,
+    TransactionOptions,
+};
+
+/// Which of the two databases is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Postgres,
+    Sqlite,
+}
+
+impl Dialect {
+    pub(crate) fn of(db: &impl ConnectionTrait) -> Self {
+        match db.get_database_backend() {
+            DbBackend::Sqlite => Self::Sqlite,
+            _ => Self::Postgres,
+        }
+    }
+
+    pub(crate) fn backend(self) -> DbBackend {
+        match self {
+            Self::Postgres => DbBackend::Postgres,
+            Self::Sqlite => DbBackend::Sqlite,
+        }
+    }
+
+    /// How a unit of work begins. SQLite's write lock is taken at once: a deferred transaction that finds out later that
+    /// it writes fails if anybody wrote meanwhile.
+    pub(crate) fn begin_options(self) -> TransactionOptions {
+        match self {
+            Self::Postgres => TransactionOptions::default(),
+            Self::Sqlite => TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            },
+        }
+    }
+
+    /// Ends a select that takes its row for a change. Waits for others; reads the newest version; lets foreign keys
+    /// point at the row meanwhile. SQLite has the whole database locked by then.
+    pub(crate) fn for_change(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR NO KEY UPDATE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// Ends a select that takes those of its rows for a change which nobody else has taken: whoever asks at the same time gets
+    /// others. SQLite has one writer at a time.
+    pub(crate) fn for_change_of_free(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR NO KEY UPDATE SKIP LOCKED",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// Ends a select of a row that must stay as it is until the transaction ends.
+    pub(crate) fn for_share(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR SHARE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// A condition that a column has one of the values that a select yields, for statements that lock or change rows.
+    ///
+    /// On PostgreSQL the values are an array, settled before the first row is looked at. `IN (SELECT ..)` would not do: of a
+    /// row that changed while its lock was waited for, PostgreSQL asks the condition again by running the join again in
+    /// part, and where the select is a UNION it then leaves rows out that fulfil it.
+    pub(crate) fn among(self, column: &str, select: &str) -> String {
+        match self {
+            Self::Postgres => format!("{column} = ANY (ARRAY({select}))"),
+            Self::Sqlite => format!("{column} IN ({select})"),
+        }
+    }
+
+    /// The later of two times.
+    pub(crate) fn later(self, a: &str, b: &str) -> String {
+        match self {
+            Self::Postgres => format!("GREATEST({a}, {b})"),
+            Self::Sqlite => format!("max({a}, {b})"),
+        }
+    }
+
+    /// Whole seconds from one time to another, cut not rounded, alike on both to the microsecond.
+    pub(crate) fn seconds_between(self, from: &str, to: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST(floor(EXTRACT(EPOCH FROM ({to} - {from}))) AS integer)"),
+            Self::Sqlite => format!("(({} - {}) / 1000000)", sqlite_micros(to), sqlite_micros(from)),
+        }
+    }
+
+    /// Text made into a value of an enum type.
+    pub(crate) fn as_enum(self, expression: &str, name: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST({expression} AS {name})"),
+            Self::Sqlite => expression.to_owned(),
+        }
+    }
+
+    /// A JSON object with further members, each a name and an SQL expression.
+    pub(crate) fn json_with(self, object: &str, members: &[(&str, &str)]) -> String {
+        if members.is_empty() {
+            return object.to_owned();
+        }
+        let list = |prefix: &str| {
+            let members: Vec<String> = members
+                .iter()
+                .map(|(name, value)| format!("'{prefix}{name}', {value}"))
+                .collect();
+            members.join(", ")
+        };
+        match self {
+            Self::Postgres => format!("{object} || jsonb_build_object({})", list("")),
+            Self::Sqlite => format!("json_set({object}, {})", list("$.")),
+        }
+    }
+
+    /// A UUID column as text in the usual form, for JSON.
+    pub(crate) fn uuid_text(self, column: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST({column} AS text)"),
+            Self::Sqlite => {
+                let part = |from: u8, length: u8| format!("substr(hex({column}), {from}, {length})");
+                let parts = [part(1, 8), part(9, 4), part(13, 4), part(17, 4), part(21, 12)];
+                // hex(NULL) is an empty text.
+                format!(
+                    "CASE WHEN {column} IS NOT NULL THEN lower({}) END",
+                    parts.join(" || '-' || ")
+                )
+            }
+        }
+    }
+
+    /// A condition as a JSON boolean, which SQLite has no other way to make.
+    pub(crate) fn json_bool(self, condition: &str) -> String {
+        match self {
+            Self::Postgres => format!("({condition})"),
+            Self::Sqlite => format!("json(CASE WHEN {condition} THEN 'true' ELSE 'false' END)"),
+        }
+    }
+
+    /// A UUID with its last 32 bits, 8 hexadecimal digits, replaced by a number.
+    pub(crate) fn counted_id(self, id: &str, number: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST(left(CAST({id} AS text), 28) || lpad(to_hex({number}), 8, '0') AS uuid)"),
+            Self::Sqlite => format!("unhex(substr(hex({id}), 1, 24) || printf('%08X', {number}))"),
+        }
+    }
+
+    /// Rows made into one JSON list of objects, each member a name and an SQL expression. No row: an empty list.
+    pub(crate) fn json_rows(self, members: &[(&str, &str)]) -> String {
+        let members: Vec<String> = members
+            .iter()
+            .map(|(name, value)| format!("'{name}', {value}"))
+            .collect();
+        let members = members.join(", ");
+        match self {
+            Self::Postgres => format!("CAST(COALESCE(jsonb_agg(jsonb_build_object({members})), '[]') AS text)"),
+            Self::Sqlite => format!("json_group_array(json_object({members}))"),
+        }
+    }
+
+    /// A UUID as text that [`uuid::Uuid`] reads.
+    pub(crate) fn readable_uuid(self, column: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST({column} AS text)"),
+            Self::Sqlite => format!("hex({column})"),
+        }
+    }
+
+    /// A text column as [`crate::input::login_key`] spells it: A-Z folded, whatever the database's locale. The unique
+    /// indexes are on these very expressions.
+    pub(crate) fn folded(self, column: &str) -> String {
+        match self {
+            Self::Postgres => format!(r#"lower({column} COLLATE "C")"#),
+            Self::Sqlite => format!("lower({column})"),
+        }
+    }
+
+    /// All columns of an entity, for a model to be read from. Enums come as text.
+    pub(crate) fn columns_of<E: EntityTrait>(self) -> String {
+        list(E::Column::iter())
+    }
+
+    /// Some columns of an entity, likewise.
+    pub(crate) fn some_columns_of<E: EntityTrait>(self, names: &[&str]) -> String {
+        let find = |name: &&str| {
+            let found = E::Column::iter().find(|column| column.as_str() == *name);
+            // The names are constants of this crate, and a test prepares every statement.
+            found.unwrap_or_else(|| unreachable!("{} has no column {name}", E::default().table_name()))
+        };
+        list(names.iter().map(find))
+    }
+}
+
+fn list<C: ColumnTrait>(columns: impl Iterator<Item = C>) -> String {
+    let columns: Vec<String> = columns
+        .map(|column| {
+            let name = column.as_str();
+            match column.def().get_column_type() {
+                ColumnType::Enum { .. } => format!("CAST({name} AS text) AS {name}"),
+                _ => format!(r#""{name}""#),
+            }
+        })
+        .collect();
+    columns.join(", ")
+}
+
+/// Microseconds since 1970 of a stored time, as an integer. SQLite's own functions know milliseconds at best, so the
+/// fraction is cut out of the text, which the schema holds to the form `YYYY-MM-DDTHH:MM:SS[.f]+00:00`.
+fn sqlite_micros(time: &str) -> String {
+    format!(
+        "(unixepoch({time}) * 1000000 + \
+         CAST(round(CAST('0' || replace(substr({time}, 20), '+00:00', '') AS REAL) * 1000000) AS INTEGER))"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enum_columns_are_read_as_text() {
+        let columns = Dialect::Postgres.columns_of::<entity::room_participant::Entity>();
+        assert!(columns.contains("CAST(role AS text) AS role"), "{columns}");
+        assert!(columns.contains(r#""left_at""#), "{columns}");
+    }
+}

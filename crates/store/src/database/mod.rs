@@ -1,0 +1,10 @@
+//! The database below everything else: how it is opened, what PostgreSQL and SQLite spell differently, how a statement is
+//! put together, and what the driver's errors mean. Nothing here knows a table of the schema.
+
+pub mod connect;
+mod dialect;
+pub(crate) mod durability;
+pub(crate) mod fault;
+pub(crate) mod statement;
+
+pub(crate) use dialect::Dialect;

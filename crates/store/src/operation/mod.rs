@@ -1,0 +1,155 @@
+//! The shape that every change has: [`Operation`], in one place what it requires, changes and records.
+
+mod append;
+mod assembly;
+pub(crate) mod guard;
+pub(crate) mod plan;
+
+use chrono::{DateTime, Utc};
+use entity::{AuditLogId, RoomId, UserId, auth_provider, recording, room, room_participant, user};
+use sea_orm::sea_query::ValueType;
+use sea_orm::{ColumnTrait, ColumnType, DbErr, FromQueryResult, IdenStatic, Iterable, QueryResult};
+use uuid::Uuid;
+
+use crate::actor::Actor;
+use crate::authority::{ActorRole, Operation as Asked, may};
+use crate::clock::Ids;
+use crate::database::Dialect;
+use crate::error::{Error, Rejected};
+
+pub(crate) use append::{COLUMNS, Event, SYSTEM, stored_details};
+pub(crate) use guard::Refusal;
+pub(crate) use plan::{Columns, Lock, Plan};
+
+/// A change: a plan that either does all of it and appends its event, or does nothing.
+///
+/// The plan decides, under locks and constraints. Its guards are asked again only when it yielded nothing, to tell the caller
+/// why. When by then they all hold, because somebody left or the name became free, the plan is run again.
+pub trait Operation: Send + Sync {
+    /// For errors.
+    const NAME: &'static str;
+
+    /// Unique constraints that a guard asks about and that can still fire when somebody takes the same name at the same
+    /// moment. Such a violation has changed nothing and is tried again; by then the guard sees what was taken. For changes that
+    /// cannot say `ON CONFLICT DO NOTHING`.
+    const CONTESTED: &'static [&'static str] = &[];
+
+    /// What the caller gets.
+    type Output: Answer;
+
+    /// The statements. Called anew for each attempt, so that ids and the time are fresh.
+    fn plan(&self, at: &Moment<'_>) -> Plan;
+
+    /// What to say when the plan yielded nothing `tries` times although all guards held.
+    fn given_up(&self, tries: u32) -> Error {
+        Error::Transient {
+            reason: format!("{} met other changes {tries} times in a row", Self::NAME),
+        }
+    }
+}
+
+/// What an operation's row is read as.
+pub trait Answer: Sized + Send {
+    /// Reads the row of the plan's answer.
+    fn read(row: &QueryResult) -> Result<Self, DbErr>;
+
+    /// The columns that [`Answer::read`] reads; a test holds every statement to them.
+    fn columns() -> Vec<(String, ColumnType)>;
+}
+
+impl Answer for () {
+    fn read(_: &QueryResult) -> Result<Self, DbErr> {
+        Ok(())
+    }
+
+    fn columns() -> Vec<(String, ColumnType)> {
+        Vec::new()
+    }
+}
+
+impl Answer for AuditLogId {
+    fn read(row: &QueryResult) -> Result<Self, DbErr> {
+        row.try_get_by("id")
+    }
+
+    fn columns() -> Vec<(String, ColumnType)> {
+        vec![column::<Self>("id")]
+    }
+}
+
+/// A column that is read as a `T`.
+pub(crate) fn column<T: ValueType>(name: &str) -> (String, ColumnType) {
+    (name.to_owned(), T::column_type())
+}
+
+macro_rules! models {
+    ($($module:ident),+) => {$(
+        impl Answer for $module::Model {
+            fn read(row: &QueryResult) -> Result<Self, DbErr> {
+                Self::from_query_result(row, "")
+            }
+
+            fn columns() -> Vec<(String, ColumnType)> {
+                let columns = $module::Column::iter();
+                let column = |column: $module::Column| {
+                    let definition = column.def();
+                    (column.as_str().to_owned(), definition.get_column_type().clone())
+                };
+                columns.map(column).collect()
+            }
+        }
+    )+};
+}
+
+models!(user, auth_provider, room, room_participant, recording);
+
+/// The error as it is to be treated: one that [`Operation::CONTESTED`] names is a passing one.
+pub(crate) fn contested<O: Operation>(error: Error) -> Error {
+    match error {
+        Error::Backend {
+            constraint: Some(name), ..
+        } if O::CONTESTED.contains(&name.as_str()) => Error::Transient {
+            reason: format!("{} met another change of the same kind", O::NAME),
+        },
+        other => other,
+    }
+}
+
+/// When, by whom and where an operation happens.
+#[derive(Clone, Copy)]
+pub struct Moment<'a> {
+    pub(crate) now: DateTime<Utc>,
+    pub(crate) actor: &'a Actor,
+    pub(crate) dialect: Dialect,
+    pub(crate) ids: &'a dyn Ids,
+}
+
+impl Moment<'_> {
+    /// Refuses what only `user`, or the system, may do.
+    pub(crate) fn only_oneself(&self, operation: Asked, room: Option<RoomId>, user: UserId) -> Option<Error> {
+        let actor_role = self.actor.role_towards(user);
+        let refusal = Rejected::NotAllowed {
+            operation,
+            actor_role,
+            room,
+            user: Some(user),
+        };
+        (!may(operation, actor_role, None)).then(|| refusal.into())
+    }
+
+    /// Refuses what only the system may do.
+    pub(crate) fn only_the_system(&self, operation: Asked) -> Option<Error> {
+        let refusal = Rejected::NotAllowed {
+            operation,
+            actor_role: ActorRole::Outsider,
+            room: None,
+            user: None,
+        };
+        (!self.actor.is_system()).then(|| refusal.into())
+    }
+
+    /// A key for a new row.
+    pub(crate) fn id(&self) -> Uuid {
+        self.ids.uuid(self.now)
+    }
+}

@@ -1,0 +1,35 @@
+//! Users as rows that an operation locks.
+
+use entity::{UserId, user};
+
+use crate::error::{Error, Rejected, Subject};
+use crate::operation::{Lock, Plan};
+
+/// SQL that is true of a live, active user.
+const ACTIVE: &str = "is_active";
+const LIVE: &str = "deleted_at IS NULL";
+
+pub(crate) trait Accounts {
+    /// Locks the row of `:user` for a change: step `account`.
+    fn lock_account(self, user: UserId) -> Plan;
+}
+
+impl Accounts for Plan {
+    fn lock_account(self, user: UserId) -> Plan {
+        self.bind("user", user)
+            .lock::<user::Entity>("account", Lock::Change, &["id"], "id = :user")
+            .guard("account", LIVE, Error::NotFound(Subject::User(user)))
+            // Who is deactivated changes nothing of their own any more; the system may.
+            .guard(
+                "account",
+                format!("{ACTIVE} OR :is_system"),
+                Rejected::UserInactive { user },
+            )
+    }
+}
+
+/// Requires of the step `row` that it is a live, active user.
+pub(crate) fn active(plan: Plan, row: &'static str, user: UserId) -> Plan {
+    plan.guard(row, LIVE, Error::NotFound(Subject::User(user)))
+        .guard(row, ACTIVE, Rejected::UserInactive { user })
+}

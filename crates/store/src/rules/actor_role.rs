@@ -1,0 +1,85 @@
+//! What the actor is to a room, as SQL, and the guard that asks `authority::may`.
+
+use entity::{ParticipantRole, RoomId, UserId, room, room_participant};
+use sea_orm::Iterable;
+
+use crate::authority::{ActorRole, Operation as Asked, may};
+use crate::database::statement::enum_text;
+use crate::error::{Error, Rejected, Subject};
+use crate::operation::{Columns, Lock, Plan, Refusal};
+
+/// SQL over the step `room`: what the actor is to it, given their seat in the step `own_seat`.
+pub(crate) const ACTOR_ROLE: &str = "CASE WHEN :is_system THEN 'SYSTEM' WHEN owner_id = :actor THEN 'OWNER'
+    ELSE COALESCE((SELECT role FROM own_seat), 'OUTSIDER') END";
+
+pub(crate) trait ActorRoles: Sized {
+    /// Locks the room `:room`: step `room`.
+    fn lock_room(self, room: RoomId, columns: &'static [&'static str]) -> Plan;
+
+    /// Requires that the room is there and not deleted.
+    fn room_exists(self, room: RoomId) -> Plan;
+
+    /// Finds the actor's own seat in the step `room`, for [`ACTOR_ROLE`]: step `own_seat`.
+    fn find_own_seat(self) -> Plan;
+
+    /// Requires that the actor may do `asked` in the step `room`, to nobody or to `user`.
+    fn allowed(self, asked: Asked, room: RoomId, user: Option<UserId>) -> Plan;
+}
+
+impl ActorRoles for Plan {
+    fn lock_room(self, room: RoomId, columns: &'static [&'static str]) -> Plan {
+        self.bind("room", room)
+            .lock::<room::Entity>("room", Lock::Change, Columns::Of(columns), "id = :room")
+    }
+
+    fn room_exists(self, room: RoomId) -> Plan {
+        self.guard("room", "deleted_at IS NULL", Error::NotFound(Subject::Room(room)))
+    }
+
+    fn find_own_seat(self) -> Plan {
+        self.look::<room_participant::Entity>(
+            "own_seat",
+            Lock::Share,
+            &["role"],
+            "room_id = (SELECT id FROM room) AND user_id = :actor AND left_at IS NULL",
+        )
+    }
+
+    fn allowed(self, asked: Asked, room: RoomId, user: Option<UserId>) -> Plan {
+        let refusal = not_allowed(ACTOR_ROLE, asked, room, user);
+        self.guard("room", format!("{ACTOR_ROLE} IN ({})", allowed(asked, None)), refusal)
+    }
+}
+
+/// The refusal for want of authority; `actor_role` is SQL over the guard's row.
+pub(crate) fn not_allowed(actor_role: &str, operation: Asked, room: RoomId, user: Option<UserId>) -> Refusal {
+    Refusal::with(actor_role, move |code: String| Rejected::NotAllowed {
+        operation,
+        actor_role: ActorRole::of_code(&code),
+        room: Some(room),
+        user,
+    })
+}
+
+/// The standings that may do it to a user present in the role `target`, or in a room as such; SQL to stand between parentheses.
+pub(crate) fn allowed(asked: Asked, target: Option<ParticipantRole>) -> String {
+    let allowed = ActorRole::IN_A_ROOM
+        .into_iter()
+        .filter(|actor_role| may(asked, *actor_role, target))
+        .map(|actor_role| format!("'{}'", actor_role.code()));
+    allowed.collect::<Vec<_>>().join(", ")
+}
+
+/// SQL over a present seat: the actor may put its user out by `asked`.
+pub(crate) fn may_remove(asked: Asked) -> String {
+    let pairs: Vec<String> = ActorRole::IN_A_ROOM
+        .into_iter()
+        .flat_map(|actor_role| ParticipantRole::iter().map(move |role| (actor_role, role)))
+        .filter(|(actor_role, role)| may(asked, *actor_role, Some(*role)))
+        .map(|(actor_role, role)| format!("('{}', '{}')", actor_role.code(), enum_text(&role)))
+        .collect();
+    format!(
+        "((SELECT {ACTOR_ROLE} FROM room), CAST(role AS text)) IN (VALUES {})",
+        pairs.join(", ")
+    )
+}

@@ -1,0 +1,106 @@
+//! How participations, meetings and what is recorded of them end.
+
+use entity::{RecordingId, RoomId, UserId, recording, room};
+use uuid::Uuid;
+
+use crate::database::Dialect;
+use crate::event::Change;
+use crate::operation::{Event, Moment, Plan};
+use crate::settings::EmptyRoomPolicy;
+
+/// SQL that ends a participation at `:now`, or at its begin if that is later by another machine's clock.
+pub(crate) fn end_participation_set(dialect: Dialect) -> String {
+    let left_at = dialect.later(":now", "joined_at");
+    let duration = dialect.seconds_between("joined_at", &left_at);
+    format!("left_at = {left_at}, duration_seconds = {duration}")
+}
+
+/// SQL that ends a LIVE room.
+pub(crate) fn end_room_set(dialect: Dialect) -> String {
+    let ended_at = dialect.later(":now", "started_at");
+    let duration = dialect.seconds_between("started_at", &ended_at);
+    format!(
+        "status = 'ENDED', ended_at = {ended_at}, active_participants = 0, updated_at = :now, duration_seconds = {duration}"
+    )
+}
+
+/// SQL that ends the writing of a recording at `when`, or leaves the end that it has; never before its start.
+pub(crate) fn stop_recording_set(dialect: Dialect, when: &str, duration: &str) -> String {
+    let stopped_at = format!("COALESCE(stopped_at, {})", dialect.later(when, "started_at"));
+    let seconds = dialect.seconds_between("started_at", &stopped_at);
+    format!("stopped_at = {stopped_at}, duration_seconds = COALESCE({duration}, {seconds})")
+}
+
+pub(crate) trait Ending {
+    /// Takes the participation in the step `seat` off its room's counter.
+    fn count_out(self) -> Plan;
+}
+
+impl Ending for Plan {
+    fn count_out(self) -> Plan {
+        self.effect(
+            "counted",
+            "UPDATE rooms SET active_participants = active_participants - 1, updated_at = :now
+            WHERE id = (SELECT room_id FROM seat)",
+        )
+    }
+}
+
+/// Stops all that is being recorded in a room, each with its RECORDING_STOPPED. For a plan that ends the room, and that holds
+/// its lock since before it began: no recording starts meanwhile. `room` is SQL for its id.
+pub(crate) fn stop_recordings(at: &Moment<'_>, plan: Plan, room: &str) -> Plan {
+    let change = Change::RecordingStopped {
+        recording: RecordingId::from_uuid(Uuid::nil()),
+        with_room: true,
+    };
+    let set = stop_recording_set(at.dialect, ":now", "duration_seconds");
+    let updated_at = at.dialect.later(":now", "updated_at");
+    plan.update_if_there::<recording::Entity>(
+        "stopped",
+        &["id", "room_id"],
+        format!("status = 'STOPPED', {set}, updated_at = {updated_at}"),
+        format!("room_id = {room} AND status IN ('STARTED', 'IN_PROGRESS')"),
+    )
+    .event(
+        at,
+        &Event::of(&change, "stopped")
+            .room("stopped.room_id")
+            .computed("recording", at.dialect.uuid_text("stopped.id"))
+            .for_each("stopped.id"),
+    )
+}
+
+/// LIVE to ENDED if nobody is left and the store's policy says so: follows a plan that put somebody out. `put_out` is SQL that
+/// is true when it did put `:user` out.
+pub(crate) fn end_if_empty(
+    at: &Moment<'_>,
+    plan: Plan,
+    policy: EmptyRoomPolicy,
+    (room, user): (RoomId, UserId),
+    put_out: &str,
+) -> Plan {
+    if policy == EmptyRoomPolicy::KeepOpen {
+        return plan;
+    }
+    let change = Change::RoomEnded {
+        duration_seconds: 0,
+        ended_participations: 0,
+    };
+    let end = Plan::without_answer(at, "summed_up")
+        .bind("room", room)
+        .bind("user", user)
+        .update_if_there::<room::Entity>(
+            "ended",
+            &["id", "duration_seconds"],
+            end_room_set(at.dialect),
+            format!("id = :room AND status = 'LIVE' AND active_participants = 0 AND {put_out}"),
+        )
+        .step("summed_up", &[], "SELECT count(*) AS ended FROM ended");
+    let end = stop_recordings(at, end, "(SELECT id FROM ended)").event(
+        at,
+        &Event::of(&change, "ended")
+            .room("ended.id")
+            .computed("duration_seconds", "ended.duration_seconds"),
+    );
+    plan.then(end)
+}

@@ -1,0 +1,12 @@
+//! What operations of several aggregates share: the rows that they lock, in the one order of locks (users, rooms,
+//! participants, recordings; docs/INVARIANTS.md), the guards that go with them, and how participations and meetings end.
+
+mod account;
+mod actor_role;
+mod ending;
+
+pub(crate) use account::{Accounts, active};
+pub(crate) use actor_role::{ACTOR_ROLE, ActorRoles, allowed, may_remove, not_allowed};
+pub(crate) use ending::{
+    Ending, end_if_empty, end_participation_set, end_room_set, stop_recording_set, stop_recordings,
+};

@@ -1,0 +1,87 @@
+//! What a store is made with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Ids, RandomIds, SystemClock};
+use crate::database::connect::ConnectSettings;
+use crate::tokens::KeyRing;
+
+/// How often, and how fast, what failed for a passing reason is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Tries in all; 1 means never again.
+    pub attempts: u32,
+    /// The longest first pause. Each further one may be twice as long; the actual pause is random between 0 and that.
+    pub first_pause: Duration,
+    /// No pause is longer.
+    pub longest_pause: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 8,
+            first_pause: Duration::from_millis(5),
+            longest_pause: Duration::from_millis(250),
+        }
+    }
+}
+
+/// Whether a commit that was reported must survive a crash of the server or the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// It must: a database that is set to forget is refused when the store is made.
+    #[default]
+    Required,
+    /// As the database is set: the last moments before a crash may be lost, audit rows included.
+    AsConfigured,
+}
+
+/// What a [`crate::Store`] is made with besides its database.
+#[derive(Clone)]
+pub struct StoreSettings {
+    /// The connections.
+    pub connect: ConnectSettings,
+    /// Whether commits must last.
+    pub durability: Durability,
+    /// The retries.
+    pub retry: RetryPolicy,
+    /// What becomes of a meeting that everybody has left.
+    pub empty_rooms: EmptyRoomPolicy,
+    /// How often a failed recording may be processed again.
+    pub max_recording_retries: u16,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Keys and room codes.
+    pub ids: Arc<dyn Ids>,
+    /// What providers' tokens are encrypted with. None: they are not stored.
+    pub token_keys: Option<KeyRing>,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            connect: ConnectSettings::default(),
+            durability: Durability::default(),
+            retry: RetryPolicy::default(),
+            empty_rooms: EmptyRoomPolicy::default(),
+            max_recording_retries: 3,
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(RandomIds::default()),
+            token_keys: None,
+        }
+    }
+}
+
+/// What becomes of a meeting when the last one is out: a setting of the store. What puts people out (leave, kick, ban) then is
+/// two statements in one transaction on PostgreSQL instead of one that commits by itself. Deactivating or erasing a user puts
+/// them out without ending a room that this leaves empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmptyRoomPolicy {
+    /// It stays LIVE until somebody ends it: a lost connection does not end a meeting of one.
+    #[default]
+    KeepOpen,
+    /// It ends, with ROOM_ENDED.
+    EndRoom,
+}

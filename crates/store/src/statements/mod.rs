@@ -1,0 +1,143 @@
+//! Every statement that the store can send, made by calling every method on a source that notes its statements instead of
+//! sending them. A test prepares each of them on both migrated databases, and another holds the list complete: nothing that
+//! the suite sends is missing from it.
+
+mod samples;
+
+use std::sync::{Arc, Mutex};
+
+use chrono::DateTime;
+use sea_orm::{ColumnType, DatabaseConnection, DatabaseExecutor, DbBackend, QueryResult, Statement};
+
+use crate::actor::Actor;
+use crate::context::Context;
+use crate::database::{Dialect, durability};
+use crate::error::{Error, Result};
+use crate::operation::{Answer, Moment, Operation};
+use crate::settings::{EmptyRoomPolicy, StoreSettings};
+use crate::unit::sealed::Sealed;
+use crate::unit::{Sink, Source};
+
+/// A statement, and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The operation or read that sends it.
+    pub name: &'static str,
+    /// Its text, with values of the types that are bound.
+    pub statement: Statement,
+    /// The columns that are read from it, where it has the answer of an operation.
+    pub columns: Vec<(String, ColumnType)>,
+}
+
+/// Notes statements instead of sending them: reads find nothing, changes come to nothing.
+pub(crate) struct Recorder {
+    context: Context,
+    actor: Actor,
+    listed: Arc<Mutex<Vec<Listed>>>,
+}
+
+impl Sealed for Recorder {}
+
+impl Recorder {
+    fn note(&self, listed: Listed) {
+        let mut all = self.listed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !all.iter().any(|one| one.statement.sql == listed.statement.sql) {
+            all.push(listed);
+        }
+    }
+}
+
+impl Source for Recorder {
+    fn executor(&self) -> DatabaseExecutor<'_> {
+        DatabaseExecutor::Connection(self.context.db())
+    }
+
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    async fn rows(&self, name: &'static str, statement: Statement) -> Result<Vec<QueryResult>> {
+        let columns = Vec::new();
+        self.note(Listed {
+            name,
+            statement,
+            columns,
+        });
+        Ok(Vec::new())
+    }
+}
+
+impl Sink for Recorder {
+    fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    async fn perform<O: Operation>(&self, operation: O) -> Result<O::Output> {
+        let dialect = self.context.dialect();
+        let moment = Moment {
+            now: DateTime::UNIX_EPOCH,
+            actor: &self.actor,
+            dialect,
+            ids: self.context.ids(),
+        };
+        for (statement, has_answer) in operation.plan(&moment).all_statements(dialect) {
+            let columns = if has_answer { O::Output::columns() } else { Vec::new() };
+            self.note(Listed {
+                name: O::NAME,
+                statement,
+                columns,
+            });
+        }
+        Err(Error::Aborted {
+            reason: "the statement was listed, not sent",
+        })
+    }
+}
+
+/// Lists the statements for one of the two databases.
+pub async fn list(backend: DbBackend) -> Vec<Listed> {
+    let dialect = match backend {
+        DbBackend::Sqlite => Dialect::Sqlite,
+        _ => Dialect::Postgres,
+    };
+    let listed = Arc::<Mutex<Vec<Listed>>>::default();
+    for empty_rooms in [EmptyRoomPolicy::KeepOpen, EmptyRoomPolicy::EndRoom] {
+        for actor in [Actor::system("list"), Actor::user(samples::USER)] {
+            let settings = StoreSettings {
+                empty_rooms,
+                token_keys: samples::keys(),
+                ..StoreSettings::default()
+            };
+            let recorder = Recorder {
+                context: Context::of(DatabaseConnection::default(), dialect, settings),
+                actor,
+                listed: Arc::clone(&listed),
+            };
+            samples::call_everything(&recorder).await;
+        }
+    }
+    let mut all = listed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut all = std::mem::take(&mut *all);
+    all.extend(of_the_store(dialect));
+    all
+}
+
+/// What the store asks when it opens, and what the maintenance of partitions asks. The utility commands of the latter (LOCK,
+/// ALTER, DROP) cannot be prepared; its cases run them all.
+fn of_the_store(dialect: Dialect) -> Vec<Listed> {
+    let listed = |name, statement| Listed {
+        name,
+        statement,
+        columns: Vec::new(),
+    };
+    let backend = dialect.backend();
+    let schema = backend.build(&crate::store::applied_migration());
+    let mut all = vec![listed("connect", schema)];
+    let questions = durability::questions(dialect);
+    all.extend(questions.map(|sql| listed("connect", Statement::from_string(backend, sql))));
+    if dialect == Dialect::Postgres {
+        let queries = crate::audit::partitions::all_queries();
+        all.extend(queries.map(|query| listed("audit_partitions", query.statement(dialect))));
+    }
+    all
+}
