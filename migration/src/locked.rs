@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction, DbBackend, SqliteTransactionMode,
-    Statement, TransactionOptions, TransactionTrait,
+    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction, DbBackend,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
 use tokio::time::Instant;
 
@@ -24,8 +24,9 @@ pub(crate) fn in_transaction() -> Option<bool> {
 
 /// Applies and reverts the migrations of this crate.
 ///
-/// On PostgreSQL, `up`, `down`, `fresh`, `refresh` and `reset` hold an advisory lock on a connection of their own; the
-/// pool that they are given needs room for two. The lock is polled, never waited for, because a waiting statement
+/// On PostgreSQL, `up`, `down`, `fresh`, `refresh` and `reset` hold an advisory lock on a connection of their own, in a
+/// transaction, so that it goes however they end. The pool that they are given needs room for two, or nothing is changed and the
+/// error is [`DbErr::Migration`]. The lock is polled, never waited for, because a waiting statement
 /// would hold up a `CREATE INDEX CONCURRENTLY` of the process that has it. On SQLite each of them is one IMMEDIATE
 /// transaction, so a failure leaves nothing behind.
 ///
@@ -125,6 +126,7 @@ impl Change {
             self.run(DatabaseExecutor::Transaction(&transaction)).await?;
             return transaction.commit().await;
         }
+        has_room_for_two(pool)?;
         let guard = lock(pool).await?;
         let done = self.run(db).await;
         guard.rollback().await.and(done)
@@ -148,15 +150,41 @@ impl Change {
     }
 }
 
+/// Of a smaller pool the second connection would be waited for in vain.
+fn has_room_for_two(pool: &DatabaseConnection) -> Result<(), DbErr> {
+    #[cfg(feature = "postgres")]
+    {
+        let most = pool.get_postgres_connection_pool().options().get_max_connections();
+        if most < 2 {
+            return Err(no_second(&format!("the pool allows {most}")));
+        }
+    }
+    #[cfg(not(feature = "postgres"))]
+    let _ = pool;
+    Ok(())
+}
+
+fn no_second(why: &str) -> DbErr {
+    DbErr::Migration(format!(
+        "migrating takes two connections at once, one for the lock and one for the work, and {why}; nothing was changed"
+    ))
+}
+
+/// So that a second connection that is not to be had is told as such, and before anything is changed.
+async fn has_second(pool: &DatabaseConnection) -> Result<(), DbErr> {
+    match pool.execute_unprepared("SELECT 1").await {
+        Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => Err(no_second(
+            "the second was not to be had in time from the pool, the server or the role",
+        )),
+        done => done.map(drop),
+    }
+}
+
 /// Waits for the advisory lock; it is held until the transaction ends, on the server too if this process dies.
 async fn lock(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
-    if has_one_connection(pool) {
-        let reason =
-            "the migrations need a pool of two connections or more: one of them holds the lock while another works";
-        return Err(DbErr::Migration(reason.to_owned()));
-    }
     let guard = pool.begin().await?;
     keep_idle(&guard).await?;
+    has_second(pool).await?;
     let deadline = Instant::now() + LOCK_PATIENCE;
     while !try_lock(&guard).await? {
         if Instant::now() >= deadline {
@@ -168,17 +196,6 @@ async fn lock(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
         tokio::time::sleep(LOCK_POLL).await;
     }
     Ok(guard)
-}
-
-/// With one connection the work would wait for the lock's, until the pool gives up.
-#[cfg(feature = "postgres")]
-fn has_one_connection(pool: &DatabaseConnection) -> bool {
-    pool.get_postgres_connection_pool().options().get_max_connections() < 2
-}
-
-#[cfg(not(feature = "postgres"))]
-fn has_one_connection(_: &DatabaseConnection) -> bool {
-    false
 }
 
 /// The lock's connection idles while the other works: a server that ends such transactions would let a second process in.

@@ -15,7 +15,7 @@ crate::cases![
     rows_are_still_appended_by_hand,
 ];
 
-/// A database with a audit log of every kind of reference in it.
+/// A database with an audit log of every kind of reference in it.
 async fn with_a_audit_log(db: &TestDb) -> Raw {
     let (ada, ben) = (db.user("ada").await, db.user("ben").await);
     let room = db
