@@ -16,7 +16,7 @@ use crate::unit::sealed::Sealed;
 use crate::unit::{Acting, OpenUnit, Source, Unit};
 
 /// What [`Store::health_check`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Health {
     /// Which database it is.
     pub database: &'static str,

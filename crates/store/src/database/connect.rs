@@ -16,7 +16,8 @@ const SQLITE_FILE_CONNECTIONS: u32 = 5;
 #[derive(Clone, Debug)]
 pub struct ConnectSettings {
     /// The most connections that the pool opens. By default 10 on PostgreSQL and 5 on an SQLite file; an SQLite database in
-    /// memory always has one.
+    /// memory always has one: while a [`crate::Unit`] is open on it, read through
+    /// the unit, because a read through the store waits until the unit ends, or for `acquire_timeout`.
     pub max_connections: Option<u32>,
     /// How long a call waits for a connection, on SQLite also for the right to write, before it fails as transient.
     pub acquire_timeout: Duration,

@@ -244,6 +244,8 @@ impl Plan {
     }
 
     /// Changes a row that must be there.
+    ///
+    /// PostgreSQL runs a SELECT step only where something reads it, so the key reads the last row that was locked.
     pub(crate) fn update<E: EntityTrait>(
         self,
         name: &'static str,
@@ -251,13 +253,7 @@ impl Plan {
         set: impl Into<String>,
         key: impl Into<String>,
     ) -> Self {
-        let (row, columns, set) = (Row::of::<E>(name, key.into()), columns.into(), set.into());
-        self.push(
-            name,
-            Role::Guard,
-            names::<E>(columns),
-            Body::Update { row, columns, set },
-        )
+        self.change::<E>(name, Role::Guard, columns.into(), set.into(), key.into())
     }
 
     /// Changes a row, if it is there.
@@ -268,13 +264,19 @@ impl Plan {
         set: impl Into<String>,
         key: impl Into<String>,
     ) -> Self {
-        let (row, columns, set) = (Row::of::<E>(name, key.into()), columns.into(), set.into());
-        self.push(
-            name,
-            Role::Lookup,
-            names::<E>(columns),
-            Body::Update { row, columns, set },
-        )
+        self.change::<E>(name, Role::Lookup, columns.into(), set.into(), key.into())
+    }
+
+    fn change<E: EntityTrait>(
+        self,
+        name: &'static str,
+        role: Role,
+        columns: Columns,
+        set: String,
+        key: String,
+    ) -> Self {
+        let row = Row::of::<E>(name, key);
+        self.push(name, role, names::<E>(columns), Body::Update { row, columns, set })
     }
 
     /// Deletes a row that must be there.

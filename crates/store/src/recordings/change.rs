@@ -93,7 +93,8 @@ fn change_target(at: &Moment<'_>, plan: Plan, recording: RecordingId, asked: Ask
         "changed",
         Columns::All,
         format!("{set}, updated_at = {updated_at}"),
-        format!("id = (SELECT id FROM target) AND {visible}"),
+        // The join reads the step `room`, so that its lock is taken whoever the actor is.
+        format!("id = (SELECT target.id FROM target, room) AND {visible}"),
     )
     .found("target", Error::NotFound(Subject::Recording(recording)))
     .guard(
