@@ -187,6 +187,9 @@ pub enum Rule {
         "must be what a password hash function puts out: `$` and its name first, at least 8 characters, no white space"
     )]
     PasswordHash,
+    /// JSON that is nested no deeper.
+    #[error("must be nested at most {0} levels deep")]
+    MaxDepth(usize),
     /// A JSON object.
     #[error("must be a JSON object")]
     JsonObject,

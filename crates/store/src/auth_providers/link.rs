@@ -29,6 +29,9 @@ pub struct ProviderAccount<'a> {
 /// The most bytes of JSON that a link's metadata may have.
 pub const MAX_METADATA: usize = 16_384;
 
+/// How deep it may be nested; what reads it back gives up at 128.
+pub const MAX_METADATA_DEPTH: usize = 64;
+
 /// An external account that kept the rules.
 pub(crate) struct CheckedAccount {
     pub(crate) provider: AuthProviderType,
@@ -55,6 +58,14 @@ impl CheckedAccount {
     }
 }
 
+fn depth(json: &Json) -> usize {
+    match json {
+        Json::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Json::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 fn checked_metadata(metadata: &Json) -> Result<Json> {
     let field = "metadata";
     if !metadata.is_object() {
@@ -70,6 +81,10 @@ fn checked_metadata(metadata: &Json) -> Result<Json> {
             max: MAX_METADATA,
             actual,
         };
+        return Err(Invalid { field, rule }.into());
+    }
+    if depth(metadata) > MAX_METADATA_DEPTH {
+        let rule = Rule::MaxDepth(MAX_METADATA_DEPTH);
         return Err(Invalid { field, rule }.into());
     }
     if metadata.to_string().contains("\\u0000") {

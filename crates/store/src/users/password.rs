@@ -1,6 +1,6 @@
 //! `set_password_hash`.
 
-use entity::{AuthProviderType, Secret, UserId, user};
+use entity::{AuthProviderType, Secret, UserId, auth_provider, user};
 
 use super::Users;
 use crate::authority::Operation as Asked;
@@ -8,7 +8,7 @@ use crate::database::statement::Bind;
 use crate::error::Result;
 use crate::event::Change;
 use crate::input;
-use crate::operation::{Columns, Event, Moment, Operation, Plan};
+use crate::operation::{Columns, Event, Lock, Moment, Operation, Plan};
 use crate::rules::Accounts;
 use crate::unit::Sink;
 
@@ -43,6 +43,13 @@ impl Operation for SetPasswordHash {
             .bind("provider_type", Bind::of_enum(&AuthProviderType::Local))
             .bind("provider_id", user.to_string())
             .lock_account(user)
+            // A locking select leaves out what somebody else unlinked while this waited for the user.
+            .look::<auth_provider::Entity>(
+                "local",
+                Lock::Share,
+                &["id"],
+                "user_id = (SELECT id FROM account) AND provider_type = 'LOCAL'",
+            )
             .update::<user::Entity>(
                 "changed",
                 Columns::All,
@@ -53,8 +60,7 @@ impl Operation for SetPasswordHash {
                 "provided",
                 "INSERT INTO auth_providers (id, user_id, provider_type, provider_id, provider_email, created_at, updated_at)
                 SELECT :provider, changed.id, :provider_type, :provider_id, changed.email, :now, :now FROM changed
-                WHERE NOT EXISTS (SELECT 1 FROM auth_providers WHERE user_id = :user AND provider_type = 'LOCAL')
-                ON CONFLICT DO NOTHING",
+                WHERE NOT EXISTS (SELECT 1 FROM local) ON CONFLICT DO NOTHING",
             )
             .event(at, &Event::of(&Change::UserPasswordChanged { target: user }, "changed"))
     }

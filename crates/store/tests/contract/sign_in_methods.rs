@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, TransactionTrait};
 use crate::accounts_support::{
     account, actions, appended, conflict, last_event, profile, rejected, sign_in_methods, until_blocked,
 };
-use crate::harness::TestDb;
+use crate::harness::{TestDb, password_hash};
 
 crate::cases![
     a_user_from_a_provider_has_no_password,
@@ -23,6 +23,7 @@ crate::cases![
     @Postgres unlinks_that_waited_see_what_is_gone,
     @Postgres what_is_taken_while_waiting_is_refused,
     a_links_metadata_is_kept,
+    @Postgres a_password_set_while_the_local_account_goes_has_one_again,
 ];
 
 async fn a_user_from_a_provider_has_no_password(db: TestDb) {
@@ -363,10 +364,24 @@ async fn a_links_metadata_is_kept(db: TestDb) {
     assert_eq!(link.metadata, Some(metadata.clone()));
     let found = db.store.auth_providers().find(link.id).await.unwrap().unwrap();
     assert_eq!(found.metadata, Some(metadata.clone()));
+    // `{"x": [[..]]}`, so many levels deep.
+    let deep = |levels: usize| {
+        let lists = (1..levels).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
+        serde_json::json!({ "x": lists })
+    };
+    let nested = deep(64);
+    let kept = ProviderAccount {
+        metadata: Some(&nested),
+        ..account(Google, "deep")
+    };
+    let link = acting.auth_providers().link(ada.id, kept).await.unwrap();
+    let found = db.store.auth_providers().find(link.id).await.unwrap().unwrap();
+    assert_eq!(found.metadata, Some(nested.clone()));
     for (bad, rule) in [
         (serde_json::json!(["a", "list"]), Rule::JsonObject),
         (serde_json::json!("text"), Rule::JsonObject),
         (serde_json::json!({ "nul": "a\0b" }), Rule::NoControlCharacters),
+        (deep(65), Rule::MaxDepth(64)),
         (
             serde_json::json!({ "x": "x".repeat(16_384) }),
             Rule::MaxBytes {
@@ -389,5 +404,28 @@ async fn a_links_metadata_is_kept(db: TestDb) {
             "{refused:?}"
         );
     }
-    assert_eq!(sign_in_methods(&db.store, &ada).await.len(), 2);
+    assert_eq!(sign_in_methods(&db.store, &ada).await.len(), 3);
+}
+
+async fn a_password_set_while_the_local_account_goes_has_one_again(db: TestDb) {
+    let raw = db.raw().await;
+    let ada = db.user("ada").await;
+    let acting = db.acting(&ada);
+    acting
+        .auth_providers()
+        .link(ada.id, account(GitHub, "41"))
+        .await
+        .unwrap();
+    let local = sign_in_methods(&db.store, &ada).await.remove(0);
+    assert_eq!(local.provider_type, Local);
+    let unit = db.store.begin(&Actor::user(ada.id)).await.unwrap();
+    unit.auth_providers().unlink(ada.id, local.id).await.unwrap();
+    let set = tokio::spawn(async move { acting.users().set_password_hash(ada.id, password_hash()).await });
+    until_blocked(&raw, 1).await;
+    unit.commit().await.unwrap();
+    let ada = set.await.unwrap().unwrap();
+    assert!(ada.password_hash.is_some());
+    let kinds = sign_in_methods(&db.store, &ada).await;
+    let kinds: Vec<_> = kinds.into_iter().map(|method| method.provider_type).collect();
+    assert_eq!(kinds, [GitHub, Local]);
 }
