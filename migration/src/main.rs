@@ -36,6 +36,7 @@ fn asks_for_help() -> bool {
 fn reason(error: &DbErr) -> String {
     match error {
         DbErr::Conn(RuntimeErr::SqlxError(error)) => match &**error {
+            SqlxError::PoolTimedOut => "it did not answer in time".to_owned(),
             SqlxError::Configuration(_) => "its address is not one that can be used".to_owned(),
             error => error.to_string(),
         },
