@@ -12,11 +12,12 @@ use serde_json::Value as Json;
 
 use crate::audit::AuditEntry;
 use crate::authority::Operation as Asked;
-use crate::error::{Error, Rejected, Result, Subject};
+use crate::error::Result;
 use crate::event::Change;
 use crate::operation::{Event, Lock, Moment, Operation, Plan};
 use crate::page::{Cursor, Order, PageRequest};
 use crate::read::FetchEntity;
+use crate::rules::changeable;
 use crate::scope::{self, Any};
 use crate::unit::Sink;
 use crate::users::Users;
@@ -172,7 +173,7 @@ impl<'a, S: Sink> Users<'a, S> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`crate::Rejected::UserInactive`] to the user themself; [`crate::Rejected::NotAllowed`].
+    /// [`crate::Error::NotFound`]; [`crate::Rejected::UserInactive`] to the user themself; [`crate::Rejected::NotAllowed`].
     pub async fn export(&self, user: UserId) -> Result<impl Stream<Item = Result<ExportRecord>> + Send + use<'a, S>> {
         self.source.perform(RecordExport(user)).await?;
         let export = Export {
@@ -337,13 +338,11 @@ impl Operation for RecordExport {
     /// Changes nothing but the audit log.
     fn plan(&self, at: &Moment<'_>) -> Plan {
         let user = self.0;
-        Plan::new(at, "account")
+        let plan = Plan::new(at, "account")
             .denied(at.only_oneself(Asked::ManageAccount, None, user))
             .bind("user", user)
-            .lock::<user::Entity>("account", Lock::None, &["id"], "id = :user")
-            .guard("account", "deleted_at IS NULL", Error::NotFound(Subject::User(user)))
-            .guard("account", "is_active OR :is_system", Rejected::UserInactive { user })
-            .event(at, &Event::of(&Change::UserDataExported { target: user }, "account"))
+            .lock::<user::Entity>("account", Lock::None, &["id"], "id = :user");
+        changeable(plan, "account", user).event(at, &Event::of(&Change::UserDataExported { target: user }, "account"))
     }
 }
 

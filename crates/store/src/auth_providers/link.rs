@@ -10,7 +10,6 @@ use crate::error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Event, Lock, Moment, Operation, Plan, Refusal};
-use crate::rules::Accounts;
 use crate::unit::Sink;
 
 /// An account elsewhere that a signed-in user has shown to be theirs.

@@ -12,7 +12,6 @@ use crate::event::Change;
 use crate::input;
 use crate::operation::{Columns, Event, Moment, Operation, Plan};
 use crate::read::FetchEntity;
-use crate::rules::Accounts;
 use crate::scope;
 use crate::tokens::{KeyRing, Place};
 use crate::unit::{Sink, Source, only_the_system};

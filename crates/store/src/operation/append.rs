@@ -103,15 +103,15 @@ impl Plan {
         let name = NAMES[number - 1];
         let of = |part: &str| format!("{name}_{part}");
         let address = at.actor.address().map(|address| ClientAddress(address).to_string());
-        let mut plan = self
+        let plan = self
             .bind("audit_user", at.actor.user_id())
             .bind("audit_address", Bind::text_as("inet", address))
             .bind("audit_user_agent", at.actor.user_agent().map(str::to_owned))
-            .bind("audit_at", at.now);
-        plan.bind_numbered(of("id"), at.id());
-        plan.bind_numbered(of("action"), Bind::of_enum(&event.columns.action));
-        plan.bind_numbered(of("target"), event.columns.target);
-        plan.bind_numbered(of("details"), stored_details(at.actor, &event.columns));
+            .bind("audit_at", at.now)
+            .bind(of("id"), at.id())
+            .bind(of("action"), Bind::of_enum(&event.columns.action))
+            .bind(of("target"), event.columns.target)
+            .bind(of("details"), stored_details(at.actor, &event.columns));
         let id = match event.each_by {
             None => format!(":{name}_id"),
             Some(by) => at

@@ -45,13 +45,13 @@ impl Plan {
                     "UPDATE {} SET {set} WHERE {} RETURNING {}",
                     row.table,
                     all(&row.key),
-                    (row.list)(dialect, *columns)
+                    row.list(dialect, *columns)
                 ),
                 Body::Delete { row, columns } => format!(
                     "DELETE FROM {} WHERE {} RETURNING {}",
                     row.table,
                     all(&row.key),
-                    (row.list)(dialect, *columns)
+                    row.list(dialect, *columns)
                 ),
                 Body::Gate { of } => {
                     format!("SELECT {} FROM {of} WHERE {}", step.columns.join(", "), all("TRUE"))

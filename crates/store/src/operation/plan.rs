@@ -17,6 +17,8 @@
 //! A guard (see [`super::guard`]) is asked in the statement of its row; one that reads a later step's row is asked in the
 //! step that makes the change.
 
+use std::borrow::Cow;
+
 use sea_orm::{EntityTrait, IdenStatic, Iterable};
 
 use super::Moment;
@@ -174,13 +176,10 @@ impl Plan {
         }
     }
 
-    pub(crate) fn bind(mut self, name: &'static str, value: impl Into<Bind>) -> Self {
+    /// Binds a name once; what is bound already stays.
+    pub(crate) fn bind(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Bind>) -> Self {
         self.binds.bind(name, value);
         self
-    }
-
-    pub(super) fn bind_numbered(&mut self, name: String, value: impl Into<Bind>) {
-        self.binds.bind(name, value);
     }
 
     /// Another plan after this one, in the same transaction: it sees what others committed before this one had its locks.

@@ -13,7 +13,7 @@ use crate::error::{Error, Invalid, Rejected, Result, Rule, Subject};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Answer, Columns, Event, Lock, Moment, Operation, Plan, column};
-use crate::rules::{ACTOR_ROLE, ActorRoles, end_if_empty, end_participation_set, may_remove, not_allowed};
+use crate::rules::{ACTOR_ROLE, end_if_empty, end_participation_set, may_remove, not_allowed};
 use crate::settings::EmptyRoomPolicy;
 use crate::unit::Sink;
 
@@ -163,11 +163,7 @@ impl Operation for PutBan {
                 ),
                 format!("{SEAT} AND EXISTS (SELECT 1 FROM bannable) AND {may_put_out}"),
             )
-            .effect(
-                "counted",
-                "UPDATE rooms SET active_participants = active_participants - 1, updated_at = :now
-                WHERE id = (SELECT room_id FROM closed)",
-            )
+            .count_out("closed")
             .lookup(
                 "barred",
                 BANNED_COLUMNS,

@@ -8,7 +8,7 @@ use crate::database::statement::enum_text;
 use crate::error::{Conflict, Rejected, Result};
 use crate::event::Change;
 use crate::operation::{Event, Lock, Moment, Operation, Plan, Refusal};
-use crate::rules::{ActorRoles, active};
+use crate::rules::active;
 use crate::unit::Sink;
 
 impl<S: Sink> Participants<'_, S> {
@@ -48,10 +48,9 @@ impl Operation for Join {
             .lock::<user::Entity>("member", Lock::Share, &["id"], "id = :user")
             .lock_room(room, &["id", "owner_id", "status"])
             .view::<room_participant::Entity>("present", format!("{OF_USER} AND left_at IS NULL"))
-            .view::<room_participant::Entity>("ban", format!("{OF_USER} AND {BANNED_NOW}"))
             .view::<room_participant::Entity>("twin", format!("{OF_USER} AND joined_at = :now"));
 
-        let plan = active(plan.room_exists(room), "member", user)
+        let plan = active(view_ban(plan).room_exists(room), "member", user)
             .guard(
                 "room",
                 "status IN ('CREATED', 'LIVE')",

@@ -9,9 +9,7 @@ use crate::error::{Error, Rejected, Result};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Columns, Event, Moment, Operation, Plan};
-use crate::rules::{
-    ACTOR_ROLE, ActorRoles, Ending, allowed, end_if_empty, end_participation_set, may_remove, not_allowed,
-};
+use crate::rules::{ACTOR_ROLE, allowed, end_if_empty, end_participation_set, may_remove, not_allowed};
 use crate::settings::EmptyRoomPolicy;
 use crate::unit::Sink;
 
@@ -84,7 +82,7 @@ impl Operation for Kick {
                 may_remove(operation),
                 not_allowed(&actor_role, operation, room, Some(user)),
             )
-            .count_out()
+            .count_out("seat")
             .event(
                 at,
                 &Event::of(&kicked, "seat")

@@ -7,7 +7,7 @@ use crate::authority::Operation as Asked;
 use crate::error::{Rejected, Result};
 use crate::event::Change;
 use crate::operation::{Columns, Event, Moment, Operation, Plan};
-use crate::rules::{ActorRoles, Ending, end_if_empty, end_participation_set};
+use crate::rules::{end_if_empty, end_participation_set};
 use crate::settings::EmptyRoomPolicy;
 use crate::unit::Sink;
 
@@ -57,7 +57,7 @@ impl Operation for Leave {
             .room_exists(room)
             .update::<room_participant::Entity>("seat", Columns::All, end_participation_set(at.dialect), SEAT)
             .found("seat", Rejected::NotPresent { user, room })
-            .count_out()
+            .count_out("seat")
             .event(
                 at,
                 &Event::of(&left, "seat")

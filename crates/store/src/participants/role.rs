@@ -9,7 +9,6 @@ use crate::database::statement::enum_text;
 use crate::error::{Rejected, Result};
 use crate::event::Change;
 use crate::operation::{Columns, Event, Lock, Moment, Operation, Plan};
-use crate::rules::ActorRoles;
 use crate::unit::Sink;
 
 impl<S: Sink> Participants<'_, S> {

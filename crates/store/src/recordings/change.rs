@@ -12,7 +12,7 @@ use crate::database::statement::enum_list;
 use crate::error::{Error, Invalid, Rejected, Rule, Subject};
 use crate::event::Change;
 use crate::operation::{Columns, Event, Lock, Moment, Plan, Refusal};
-use crate::rules::{ACTOR_ROLE, ActorRoles, allowed};
+use crate::rules::{ACTOR_ROLE, allowed};
 
 use RecordingStatus::{Failed, InProgress, Processing, Ready, Started, Stopped};
 

@@ -10,7 +10,7 @@ use crate::error::{Conflict, Error, Invalid, Rejected, Result};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Event, Lock, Moment, Operation, Plan, Refusal};
-use crate::rules::{ActorRoles, active};
+use crate::rules::active;
 use crate::unit::Sink;
 
 /// What a recording is made of when it starts.

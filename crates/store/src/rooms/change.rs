@@ -10,7 +10,7 @@ use crate::error::{Error, Invalid, Rejected, Result, Rule, Subject};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Columns, Event, Lock, Moment, Operation, Plan, Refusal};
-use crate::rules::{ActorRoles, active, allowed, not_allowed};
+use crate::rules::{active, allowed, not_allowed};
 use crate::scope::Deleted;
 use crate::unit::Sink;
 

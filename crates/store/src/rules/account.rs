@@ -9,23 +9,24 @@ use crate::operation::{Lock, Plan};
 const ACTIVE: &str = "is_active";
 const LIVE: &str = "deleted_at IS NULL";
 
-pub(crate) trait Accounts {
+impl Plan {
     /// Locks the row of `:user` for a change: step `account`.
-    fn lock_account(self, user: UserId) -> Plan;
+    pub(crate) fn lock_account(self, user: UserId) -> Self {
+        let plan = self
+            .bind("user", user)
+            .lock::<user::Entity>("account", Lock::Change, &["id"], "id = :user");
+        changeable(plan, "account", user)
+    }
 }
 
-impl Accounts for Plan {
-    fn lock_account(self, user: UserId) -> Plan {
-        self.bind("user", user)
-            .lock::<user::Entity>("account", Lock::Change, &["id"], "id = :user")
-            .guard("account", LIVE, Error::NotFound(Subject::User(user)))
-            // Who is deactivated changes nothing of their own any more; the system may.
-            .guard(
-                "account",
-                format!("{ACTIVE} OR :is_system"),
-                Rejected::UserInactive { user },
-            )
-    }
+/// Requires of the step `row` that it is a live user, and an active one unless the system acts: who is deactivated does
+/// nothing of their own any more.
+pub(crate) fn changeable(plan: Plan, row: &'static str, user: UserId) -> Plan {
+    plan.guard(row, LIVE, Error::NotFound(Subject::User(user))).guard(
+        row,
+        format!("{ACTIVE} OR :is_system"),
+        Rejected::UserInactive { user },
+    )
 }
 
 /// Requires of the step `row` that it is a live, active user.

@@ -12,31 +12,20 @@ use crate::operation::{Columns, Lock, Plan, Refusal};
 pub(crate) const ACTOR_ROLE: &str = "CASE WHEN :is_system THEN 'SYSTEM' WHEN owner_id = :actor THEN 'OWNER'
     ELSE COALESCE((SELECT role FROM own_seat), 'OUTSIDER') END";
 
-pub(crate) trait ActorRoles: Sized {
+impl Plan {
     /// Locks the room `:room`: step `room`.
-    fn lock_room(self, room: RoomId, columns: &'static [&'static str]) -> Plan;
-
-    /// Requires that the room is there and not deleted.
-    fn room_exists(self, room: RoomId) -> Plan;
-
-    /// Finds the actor's own seat in the step `room`, for [`ACTOR_ROLE`]: step `own_seat`.
-    fn find_own_seat(self) -> Plan;
-
-    /// Requires that the actor may do `asked` in the step `room`, to nobody or to `user`.
-    fn allowed(self, asked: Asked, room: RoomId, user: Option<UserId>) -> Plan;
-}
-
-impl ActorRoles for Plan {
-    fn lock_room(self, room: RoomId, columns: &'static [&'static str]) -> Plan {
+    pub(crate) fn lock_room(self, room: RoomId, columns: &'static [&'static str]) -> Self {
         self.bind("room", room)
             .lock::<room::Entity>("room", Lock::Change, Columns::Of(columns), "id = :room")
     }
 
-    fn room_exists(self, room: RoomId) -> Plan {
+    /// Requires that the room is there and not deleted.
+    pub(crate) fn room_exists(self, room: RoomId) -> Self {
         self.guard("room", "deleted_at IS NULL", Error::NotFound(Subject::Room(room)))
     }
 
-    fn find_own_seat(self) -> Plan {
+    /// Finds the actor's own seat in the step `room`, for [`ACTOR_ROLE`]: step `own_seat`.
+    pub(crate) fn find_own_seat(self) -> Self {
         self.look::<room_participant::Entity>(
             "own_seat",
             Lock::Share,
@@ -45,7 +34,8 @@ impl ActorRoles for Plan {
         )
     }
 
-    fn allowed(self, asked: Asked, room: RoomId, user: Option<UserId>) -> Plan {
+    /// Requires that the actor may do `asked` in the step `room`, to nobody or to `user`.
+    pub(crate) fn allowed(self, asked: Asked, room: RoomId, user: Option<UserId>) -> Self {
         let refusal = not_allowed(ACTOR_ROLE, asked, room, user);
         self.guard("room", format!("{ACTOR_ROLE} IN ({})", allowed(asked, None)), refusal)
     }
@@ -61,7 +51,7 @@ pub(crate) fn not_allowed(actor_role: &str, operation: Asked, room: RoomId, user
     })
 }
 
-/// The standings that may do it to a user present in the role `target`, or in a room as such; SQL to stand between parentheses.
+/// The roles that may do it to a user present in the role `target`, or in a room as such; SQL to stand between parentheses.
 pub(crate) fn allowed(asked: Asked, target: Option<ParticipantRole>) -> String {
     let allowed = ActorRole::IN_A_ROOM
         .into_iter()

@@ -31,17 +31,15 @@ pub(crate) fn stop_recording_set(dialect: Dialect, when: &str, duration: &str) -
     format!("stopped_at = {stopped_at}, duration_seconds = COALESCE({duration}, {seconds})")
 }
 
-pub(crate) trait Ending {
-    /// Takes the participation in the step `seat` off its room's counter.
-    fn count_out(self) -> Plan;
-}
-
-impl Ending for Plan {
-    fn count_out(self) -> Plan {
+impl Plan {
+    /// Takes the participation in the step `ended`, if there is one, off its room's counter.
+    pub(crate) fn count_out(self, ended: &str) -> Self {
         self.effect(
             "counted",
-            "UPDATE rooms SET active_participants = active_participants - 1, updated_at = :now
-            WHERE id = (SELECT room_id FROM seat)",
+            format!(
+                "UPDATE rooms SET active_participants = active_participants - 1, updated_at = :now
+                WHERE id = (SELECT room_id FROM {ended})"
+            ),
         )
     }
 }

@@ -5,8 +5,6 @@ mod account;
 mod actor_role;
 mod ending;
 
-pub(crate) use account::{Accounts, active};
-pub(crate) use actor_role::{ACTOR_ROLE, ActorRoles, allowed, may_remove, not_allowed};
-pub(crate) use ending::{
-    Ending, end_if_empty, end_participation_set, end_room_set, stop_recording_set, stop_recordings,
-};
+pub(crate) use account::{active, changeable};
+pub(crate) use actor_role::{ACTOR_ROLE, allowed, may_remove, not_allowed};
+pub(crate) use ending::{end_if_empty, end_participation_set, end_room_set, stop_recording_set, stop_recordings};

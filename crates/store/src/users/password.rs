@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Columns, Event, Lock, Moment, Operation, Plan};
-use crate::rules::Accounts;
 use crate::unit::Sink;
 
 impl<S: Sink> Users<'_, S> {

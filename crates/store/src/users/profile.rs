@@ -9,7 +9,6 @@ use crate::error::{Error, Invalid, Result, Rule};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Columns, Event, Moment, Operation, Plan};
-use crate::rules::Accounts;
 use crate::unit::Sink;
 
 /// What is to change; the rest stays. [`ProfileChange::default`] changes nothing.

@@ -8,7 +8,6 @@ use crate::error::{Rejected, Result};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Columns, Event, Moment, Operation, Plan};
-use crate::rules::Accounts;
 use crate::unit::Sink;
 
 impl<S: Sink> Users<'_, S> {
