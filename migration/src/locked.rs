@@ -225,7 +225,13 @@ async fn try_lock(guard: &DatabaseTransaction) -> Result<bool, DbErr> {
 async fn drop_functions(db: &DatabaseExecutor<'_>) -> Result<(), DbErr> {
     for function in [
         "refuse_audit_change()",
-        "refuse_status_change()",
+        "only_by_index()",
+        "refuse_removal()",
+        "check_audit_references()",
+        "check_users()",
+        "check_rooms()",
+        "check_room_participants()",
+        "check_recordings()",
         "attach_audit_partition(text, timestamptz, timestamptz)",
     ] {
         db.execute_unprepared(&format!("DROP FUNCTION IF EXISTS {function} CASCADE"))

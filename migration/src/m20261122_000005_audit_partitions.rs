@@ -25,16 +25,10 @@ const DOWN: &[&str] = &[
     include_str!("audit_partitions/down.sql"),
 ];
 
-/// All that the swap locks at once, since ATTACH takes the triggers of the old foreign keys off the tables that they point to.
-///
-/// In the order of changes of a room, and in that of appends, whose foreign keys come after the row: whichever order is tried
-/// first, a steady load of the other kind can keep it from getting through, so they take turns.
-const LOCKS: [&str; 2] = [
-    "LOCK TABLE users, rooms, audit_logs IN ACCESS EXCLUSIVE MODE",
-    "LOCK TABLE audit_logs, users, rooms IN ACCESS EXCLUSIVE MODE",
-];
+/// What the swap locks.
+const LOCK: &str = "LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE";
 
-/// How long a lock is waited for. Everybody else queues behind it; and three of these are less than `deadlock_timeout`, so that
+/// How long a lock is waited for. Everybody else queues behind it; and it is less than `deadlock_timeout`, so that
 /// it is always this which gives way and never the statement of somebody else.
 const LOCK_TIMEOUT: &str = "200ms";
 /// For a lock that neither readers nor writers of rows queue behind.
@@ -58,15 +52,15 @@ impl MigrationTrait for Migration {
         }
         match db {
             DatabaseExecutor::Connection(pool) => {
-                patiently(pool, LOCK_TIMEOUT, |_| FENCE.to_owned()).await?;
-                patiently(pool, HARMLESS_LOCK_TIMEOUT, |_| VALIDATE.to_owned()).await?;
-                patiently(pool, LOCK_TIMEOUT, |turn| locked(turn, SWAP)).await
+                patiently(pool, LOCK_TIMEOUT, FENCE).await?;
+                patiently(pool, HARMLESS_LOCK_TIMEOUT, VALIDATE).await?;
+                patiently(pool, LOCK_TIMEOUT, &locked(SWAP)).await
             }
             // A caller's transaction, which has its own patience and cannot be tried again in part.
             _ => {
                 db.execute_unprepared(FENCE).await?;
                 db.execute_unprepared(VALIDATE).await?;
-                db.execute_unprepared(&locked(0, SWAP)).await.map(drop)
+                db.execute_unprepared(&locked(SWAP)).await.map(drop)
             }
         }
     }
@@ -83,10 +77,8 @@ impl MigrationTrait for Migration {
                 let sql = "ALTER TABLE IF EXISTS audit_logs DROP CONSTRAINT IF EXISTS ck_audit_logs_before";
                 db.execute_unprepared(sql).await.map(drop)
             }
-            (DatabaseExecutor::Connection(pool), true) => {
-                patiently(pool, LOCK_TIMEOUT, |turn| locked(turn, DOWN)).await
-            }
-            (_, true) => db.execute_unprepared(&locked(0, DOWN)).await.map(drop),
+            (DatabaseExecutor::Connection(pool), true) => patiently(pool, LOCK_TIMEOUT, &locked(DOWN)).await,
+            (_, true) => db.execute_unprepared(&locked(DOWN)).await.map(drop),
         }
     }
 }
@@ -97,23 +89,19 @@ async fn is_partitioned(db: &DatabaseExecutor<'_>) -> Result<bool, DbErr> {
     Ok(db.query_one_raw(statement).await?.is_some())
 }
 
-fn locked(turn: usize, statements: &[&str]) -> String {
-    format!("{};\n{}", LOCKS[turn % LOCKS.len()], statements.concat())
+fn locked(statements: &[&str]) -> String {
+    format!("{LOCK};\n{}", statements.concat())
 }
 
 /// Runs statements in a transaction of their own, and again when a lock was not to be had in time.
-async fn patiently(
-    pool: &DatabaseConnection,
-    lock_timeout: &str,
-    sql: impl Fn(usize) -> String + Send,
-) -> Result<(), DbErr> {
+async fn patiently(pool: &DatabaseConnection, lock_timeout: &str, sql: &str) -> Result<(), DbErr> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
-    for turn in 0.. {
+    loop {
         let transaction = pool.begin().await?;
         let limits = format!("SET LOCAL lock_timeout = '{lock_timeout}'; SET LOCAL statement_timeout = 0");
         transaction.execute_unprepared(&limits).await?;
-        match transaction.execute_unprepared(&sql(turn)).await {
+        match transaction.execute_unprepared(sql).await {
             Ok(_) => return transaction.commit().await,
             Err(error) => {
                 let undone = transaction.rollback().await;
@@ -130,7 +118,7 @@ async fn patiently(
         pause = Ord::min(pause * 2, LONGEST_PAUSE);
     }
     Err(DbErr::Migration(format!(
-        "audit_logs, users and rooms were not free for {LOCK_TIMEOUT} in {} s: end the transactions that hold them (pg_stat_activity \
+        "audit_logs was not free for {LOCK_TIMEOUT} in {} s: end the transactions that hold them (pg_stat_activity \
          shows them by xact_start), then run the migration again, within a week, to go on where it stopped",
         PATIENCE.as_secs()
     )))

@@ -1,6 +1,7 @@
 //! The network address of a client: `inet` on PostgreSQL, text on SQLite.
 
-use std::net::IpAddr;
+use std::net::{AddrParseError, IpAddr};
+use std::str::FromStr;
 
 use sea_orm::sea_query::{ArrayType, ColumnType, Nullable, Value, ValueType, ValueTypeErr};
 use sea_orm::{ColIdx, DbErr, QueryResult, TryGetError, TryGetable};
@@ -10,11 +11,13 @@ use sea_orm::{ColIdx, DbErr, QueryResult, TryGetError, TryGetable};
 #[serde(transparent)]
 pub struct ClientAddress(pub IpAddr);
 
-impl ClientAddress {
+impl FromStr for ClientAddress {
+    type Err = AddrParseError;
+
     /// PostgreSQL prints an `inet` that was cast to text with its prefix length (`10.1.2.3/32`).
-    fn parse(text: &str) -> Option<Self> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let host = text.split_once('/').map_or(text, |(host, _)| host);
-        host.parse().ok().map(Self)
+        host.parse().map(Self)
     }
 }
 
@@ -33,13 +36,15 @@ impl From<ClientAddress> for Value {
 impl TryGetable for ClientAddress {
     fn try_get_by<I: ColIdx>(row: &QueryResult, index: I) -> Result<Self, TryGetError> {
         let text = String::try_get_by(row, index)?;
-        Self::parse(&text).ok_or_else(|| TryGetError::DbErr(DbErr::Type(format!("not a network address: {text}"))))
+        text.parse()
+            .map_err(|_| TryGetError::DbErr(DbErr::Type(format!("not a network address: {text}"))))
     }
 }
 
 impl ValueType for ClientAddress {
     fn try_from(value: Value) -> Result<Self, ValueTypeErr> {
-        Self::parse(&<String as ValueType>::try_from(value)?).ok_or(ValueTypeErr)
+        let text = <String as ValueType>::try_from(value)?;
+        text.parse().map_err(|_| ValueTypeErr)
     }
 
     fn type_name() -> String {
@@ -72,12 +77,12 @@ mod tests {
     #[test]
     fn both_spellings_of_a_host_are_read() {
         for text in ["10.1.2.3", "10.1.2.3/32"] {
-            assert_eq!(ClientAddress::parse(text), Some(ClientAddress([10, 1, 2, 3].into())));
+            assert_eq!(text.parse(), Ok(ClientAddress([10, 1, 2, 3].into())));
         }
         assert_eq!(
-            ClientAddress::parse("2001:db8::1/128").unwrap().to_string(),
+            "2001:db8::1/128".parse::<ClientAddress>().unwrap().to_string(),
             "2001:db8::1"
         );
-        assert_eq!(ClientAddress::parse("elsewhere"), None);
+        assert!("elsewhere".parse::<ClientAddress>().is_err());
     }
 }

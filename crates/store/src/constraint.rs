@@ -36,6 +36,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
             sqlite: "index 'uq_users_email'",
         },
     ),
+    ("tr_users_kept", Trigger),
     ("ck_users_username", Check),
     ("ck_users_email", Check),
     ("ck_users_lengths", Check),
@@ -83,6 +84,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("ck_rooms_flags", Check),
     ("ck_rooms_times", Check),
     ("tr_rooms_status", Trigger),
+    ("tr_rooms_kept", Trigger),
     (
         "pk_room_participants",
         Unique {
@@ -147,7 +149,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     (
         "pk_audit_logs",
         Unique {
-            sqlite: "audit_logs.id, audit_logs.timestamp",
+            sqlite: "audit_logs.timestamp, audit_logs.id",
         },
     ),
     ("fk_audit_logs_user", Reference),

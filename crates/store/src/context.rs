@@ -1,6 +1,8 @@
 //! What every operation runs in: the pool, the settings, the clock, the source of ids.
 
-use std::sync::Arc;
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -9,6 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::clock::{self, Ids};
 use crate::database::Dialect;
+use crate::database::lease::Connections;
 use crate::settings::{EmptyRoomPolicy, RetryPolicy, StoreSettings};
 use crate::tokens::KeyRing;
 
@@ -19,9 +22,11 @@ pub struct Context {
 }
 
 struct Inner {
-    db: DatabaseConnection,
+    connections: Connections,
     dialect: Dialect,
     settings: StoreSettings,
+    /// What modules keep for all clones, by its type.
+    shared: std::sync::Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     /// SQLite has one writer at a time. Within the process they queue here, in order, instead of polling for the file's lock.
     turn: Arc<Mutex<()>>,
 }
@@ -44,9 +49,10 @@ impl Context {
         let turn = Arc::default();
         Self {
             inner: Arc::new(Inner {
-                db,
+                connections: Connections::of(db),
                 dialect,
                 settings,
+                shared: std::sync::Mutex::default(),
                 turn,
             }),
         }
@@ -56,12 +62,25 @@ impl Context {
         &self.inner.settings
     }
 
+    /// The one value of a type that all clones share, made when it is first asked for.
+    pub(crate) fn shared<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        let mut all = self.inner.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = all.entry(TypeId::of::<T>()).or_insert_with(|| Arc::<T>::default());
+        // Its key is its type.
+        Arc::clone(one).downcast().unwrap_or_default()
+    }
+
     pub(crate) fn turn(&self) -> Arc<Mutex<()>> {
         Arc::clone(&self.inner.turn)
     }
 
     pub(crate) fn db(&self) -> &DatabaseConnection {
-        &self.inner.db
+        self.inner.connections.db()
+    }
+
+    /// The pool for statements that stand alone.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.inner.connections
     }
 
     pub(crate) fn dialect(&self) -> Dialect {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Subject};
 use crate::event::{AuditEvent, Change};
 use crate::input::ERASED_USERNAME;
 use crate::operation::{Answer, Columns, Event, Moment, Operation, Plan, column};
-use crate::read::FetchEntity;
+use crate::read::{Fetch, FetchEntity};
 use crate::rules::{end_participation_set, end_room_set};
 use crate::scope::{self, Any};
 use crate::unit::Sink;
@@ -107,18 +107,24 @@ impl<S: Sink> Users<'_, S> {
     }
 
     async fn files_deleted_at(&self, user: UserId, at: DateTime<Utc>) -> Result<Vec<StoredFile>> {
-        let recordings = scope::find::<recording::Entity, Any>()
+        scope::find::<recording::Entity, Any>()
             .filter(recording::Column::OwnerId.eq(user))
             .filter(recording::Column::DeletedAt.eq(at))
             .order_by_asc(recording::Column::Id)
-            .fetch_all(self.source, "users.erase")
-            .await?;
-        let file = |row: recording::Model| StoredFile {
-            recording: row.id,
-            storage_bucket: row.storage_bucket,
-            storage_key: row.storage_key,
-        };
-        Ok(recordings.into_iter().map(file).collect())
+            .select_only()
+            .columns([
+                recording::Column::Id,
+                recording::Column::StorageBucket,
+                recording::Column::StorageKey,
+            ])
+            .fetch_with(self.source, "users.erase", |cells| {
+                Ok(StoredFile {
+                    recording: cells.next("id")?,
+                    storage_bucket: cells.next("storage_bucket")?,
+                    storage_key: cells.next("storage_key")?,
+                })
+            })
+            .await
     }
 
     async fn any_user(&self, user: UserId) -> Result<Option<user::Model>> {

@@ -101,6 +101,7 @@ mod person;
 mod read;
 pub mod recordings;
 pub mod rooms;
+mod row;
 mod rules;
 pub mod scope;
 mod settings;

@@ -1,7 +1,9 @@
 //! As much of a user as other people see.
 
 use entity::UserId;
-use sea_orm::{DbErr, QueryResult};
+use sea_orm::DbErr;
+
+use crate::row::{Cells, FromRow};
 
 /// As much of a user as other people see.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -14,16 +16,30 @@ pub struct Person {
     pub display_name: String,
 }
 
-impl Person {
-    pub(crate) const USERNAME: &str = "person_username";
-    pub(crate) const DISPLAY_NAME: &str = "person_display_name";
+/// The names of a person, where the id is known from elsewhere.
+pub(crate) struct Names {
+    username: String,
+    display_name: String,
+}
 
-    /// From a row that has its columns under the names above.
-    pub(crate) fn from_row(id: UserId, row: &QueryResult) -> Result<Self, DbErr> {
+impl FromRow for Names {
+    const COLUMNS: &'static [&'static str] = &["username", "display_name"];
+
+    fn read(cells: &mut Cells<'_>) -> Result<Self, DbErr> {
         Ok(Self {
-            id,
-            username: row.try_get_by(Self::USERNAME)?,
-            display_name: row.try_get_by(Self::DISPLAY_NAME)?,
+            username: cells.next("username")?,
+            display_name: cells.next("display_name")?,
         })
+    }
+}
+
+impl Names {
+    pub(crate) fn of(self, id: UserId) -> Person {
+        let Self { username, display_name } = self;
+        Person {
+            id,
+            username,
+            display_name,
+        }
     }
 }

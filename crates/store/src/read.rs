@@ -3,11 +3,10 @@
 use std::future::Future;
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    DbErr, EntityTrait, FromQueryResult, QueryResult, QuerySelect, QueryTrait, Select, SelectTwo, Statement,
-};
+use sea_orm::{DbErr, EntityTrait, QuerySelect, QueryTrait, Select, SelectTwo, Statement};
 
 use crate::error::Result;
+use crate::row::{Cells, FromRow};
 use crate::unit::Source;
 
 /// A statement whose rows are read as something.
@@ -19,28 +18,28 @@ pub(crate) trait Fetch: Sized + Send {
         self,
         source: &S,
         during: &'static str,
-        read: impl Fn(&QueryResult) -> Result<T, DbErr> + Send,
+        read: impl Fn(&mut Cells<'_>) -> Result<T, DbErr> + Send,
     ) -> impl Future<Output = Result<Vec<T>>> + Send {
         async move {
             let statement = self.statement(source.context().dialect().backend());
             let rows = source.rows(during, statement).await?;
-            let read: Result<Vec<T>, DbErr> = rows.iter().map(read).collect();
+            let read: Result<Vec<T>, DbErr> = rows.iter().map(|row| read(&mut Cells::of(row))).collect();
             read.map_err(|error| source.failed(&error, during))
         }
     }
 
     /// Every row, as `M`.
-    fn fetch_all_as<M: FromQueryResult + Send, S: Source>(
+    fn fetch_all_as<M: FromRow + Send, S: Source>(
         self,
         source: &S,
         during: &'static str,
     ) -> impl Future<Output = Result<Vec<M>>> + Send {
-        self.fetch_with(source, during, |row| M::from_query_result(row, ""))
+        self.fetch_with(source, during, |cells| cells.read())
     }
 }
 
 /// Reads of one entity.
-pub(crate) trait FetchEntity<E: EntityTrait>: Fetch {
+pub(crate) trait FetchEntity<E: EntityTrait<Model: FromRow + Send>>: Fetch {
     fn fetch_all<S: Source>(
         self,
         source: &S,
@@ -59,6 +58,9 @@ pub(crate) trait FetchEntity<E: EntityTrait>: Fetch {
     }
 
     fn fetch_count<S: Source>(self, source: &S, during: &'static str) -> impl Future<Output = Result<u64>> + Send;
+
+    /// Whether there is a row. None is fetched.
+    fn fetch_any<S: Source>(self, source: &S, during: &'static str) -> impl Future<Output = Result<bool>> + Send;
 }
 
 impl<E: EntityTrait> Fetch for Select<E> {
@@ -67,16 +69,19 @@ impl<E: EntityTrait> Fetch for Select<E> {
     }
 }
 
-impl<E: EntityTrait> FetchEntity<E> for Select<E>
-where
-    E::Model: Send,
-{
+impl<E: EntityTrait<Model: FromRow + Send>> FetchEntity<E> for Select<E> {
     async fn fetch_count<S: Source>(self, source: &S, during: &'static str) -> Result<u64> {
         let count = self.select_only().expr_as(Expr::cust("count(*)"), "rows");
         let counts = count
-            .fetch_with(source, during, |row| row.try_get_by::<i64, _>("rows"))
+            .fetch_with(source, during, |cells| cells.next::<i64>("rows"))
             .await?;
         Ok(counts.first().map_or(0, |rows| u64::try_from(*rows).unwrap_or(0)))
+    }
+
+    async fn fetch_any<S: Source>(self, source: &S, during: &'static str) -> Result<bool> {
+        let one = self.select_only().expr_as(Expr::cust("1"), "one").limit(1);
+        let rows = one.fetch_with(source, during, |_| Ok(())).await?;
+        Ok(!rows.is_empty())
     }
 }
 
@@ -101,15 +106,11 @@ pub(crate) trait FetchPairs<E: EntityTrait, F: EntityTrait>: Fetch {
 
 impl<E: EntityTrait, F: EntityTrait> FetchPairs<E, F> for SelectTwo<E, F>
 where
-    E::Model: Send,
-    F::Model: Send,
+    E::Model: FromRow + Send,
+    F::Model: FromRow + Send,
 {
     async fn fetch_one_with_related<S: Source>(self, source: &S, during: &'static str) -> Result<WithRelated<E, F>> {
-        let read = |row: &QueryResult| {
-            let one = E::Model::from_query_result(row, "A_")?;
-            let other = F::Model::from_query_result_optional(row, "B_")?;
-            Ok((one, other))
-        };
+        let read = |cells: &mut Cells<'_>| Ok((cells.read::<E::Model>()?, cells.read::<Option<F::Model>>()?));
         let mut rows = self.fetch_with(source, during, read).await?.into_iter();
         let Some((one, first)) = rows.next() else {
             return Ok(None);

@@ -27,21 +27,31 @@ mod sealed {
 pub trait Visibility: sealed::Sealed + Send + Sync {
     #[doc(hidden)]
     fn narrow<E: EntityTrait>(query: Select<E>, deleted_at: E::Column) -> Select<E>;
+
+    /// The same for SQL by hand.
+    #[doc(hidden)]
+    const CONDITION: &'static str;
 }
 
 impl Visibility for Live {
+    const CONDITION: &'static str = "deleted_at IS NULL";
+
     fn narrow<E: EntityTrait>(query: Select<E>, deleted_at: E::Column) -> Select<E> {
         query.filter(deleted_at.is_null())
     }
 }
 
 impl Visibility for Deleted {
+    const CONDITION: &'static str = "deleted_at IS NOT NULL";
+
     fn narrow<E: EntityTrait>(query: Select<E>, deleted_at: E::Column) -> Select<E> {
         query.filter(deleted_at.is_not_null())
     }
 }
 
 impl Visibility for Any {
+    const CONDITION: &'static str = "TRUE";
+
     fn narrow<E: EntityTrait>(query: Select<E>, _: E::Column) -> Select<E> {
         query
     }

@@ -1,14 +1,14 @@
 //! `statistics()`: sums that the database makes.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use entity::{RoomId, UserId, room};
-use sea_orm::{ColumnTrait, DbErr, QueryFilter, QueryResult};
+use entity::{RoomId, UserId};
+use sea_orm::DbErr;
 
 use crate::database::Dialect;
 use crate::database::statement::Query;
 use crate::error::{Error, Result, Subject};
-use crate::read::{ByHand, Fetch, FetchEntity};
-use crate::scope::{self, Any};
+use crate::read::{ByHand, Fetch};
+use crate::row::{Cells, FromRow};
 use crate::unit::Source;
 
 /// Sums over participations. The ban of somebody who was absent is no participation.
@@ -35,7 +35,7 @@ pub struct RoomStatistics {
 }
 
 /// A user's sums, up to now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct UserStatistics {
     /// In how many different rooms they were.
     pub distinct_rooms: i64,
@@ -49,21 +49,22 @@ pub struct UserStatistics {
     pub rooms_owned: u64,
 }
 
-#[derive(Default)]
-pub(crate) struct Totals {
+struct Totals {
     participations: i64,
     others: i64,
     seconds: i64,
     kicks: i64,
 }
 
-impl Totals {
-    fn read(row: &QueryResult) -> Result<Self, DbErr> {
+impl FromRow for Totals {
+    const COLUMNS: &'static [&'static str] = &["participations", "others", "seconds", "kicks"];
+
+    fn read(cells: &mut Cells<'_>) -> Result<Self, DbErr> {
         Ok(Self {
-            participations: row.try_get_by("participations")?,
-            others: row.try_get_by("others")?,
-            seconds: row.try_get_by("seconds")?,
-            kicks: row.try_get_by("kicks")?,
+            participations: cells.next("participations")?,
+            others: cells.next("others")?,
+            seconds: cells.next("seconds")?,
+            kicks: cells.next("kicks")?,
         })
     }
 }
@@ -73,61 +74,49 @@ impl<'a, S: Source> Statistics<'a, S> {
         Self { source }
     }
 
-    /// Of a room, deleted or not. Two statements, however many participations; served by `ix_room_participants_room`.
+    /// Of a room, deleted or not. One statement, however many participations; served by `ix_room_participants_room`.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn of_room(&self, id: RoomId) -> Result<RoomStatistics> {
-        let during = "statistics.of_room";
-        let room = scope::find::<room::Entity, Any>()
-            .filter(room::Column::Id.eq(id))
-            .fetch_one(self.source, during)
-            .await?
-            .ok_or(Error::NotFound(Subject::Room(id)))?;
-        let totals = self.totals_of_room(id).await?;
-        Ok(RoomStatistics {
-            distinct_participants: totals.others,
-            participations: totals.participations,
-            total_participation: TimeDelta::seconds(totals.seconds),
-            peak_participants: room.peak_participants,
-            total_joins: room.total_joins,
-            kicks: totals.kicks,
-        })
+        let context = self.source.context();
+        let rows = ByHand(of_room(context.dialect(), id, context.now()).statement(context.dialect()))
+            .fetch_with(self.source, "statistics.of_room", |cells| {
+                let totals: Totals = cells.read()?;
+                Ok(RoomStatistics {
+                    distinct_participants: totals.others,
+                    participations: totals.participations,
+                    total_participation: TimeDelta::seconds(totals.seconds),
+                    peak_participants: cells.next("peak_participants")?,
+                    total_joins: cells.next("total_joins")?,
+                    kicks: totals.kicks,
+                })
+            })
+            .await?;
+        rows.into_iter().next().ok_or(Error::NotFound(Subject::Room(id)))
     }
 
-    /// Of a user. Two statements; one who does not exist has been nowhere. Served by `uq_room_participants_joined` and
+    /// Of a user. One statement; one who does not exist has been nowhere. Served by `uq_room_participants_joined` and
     /// `ix_rooms_owner`.
     ///
     /// # Errors
     /// None beyond the database's own.
     pub async fn of_user(&self, id: UserId) -> Result<UserStatistics> {
-        let during = "statistics.of_user";
-        let store = self.source.context();
-        let totals = self.totals(of_user(store.dialect(), id, store.now()), during).await?;
-        let rooms_owned = scope::find::<room::Entity, Any>()
-            .filter(room::Column::OwnerId.eq(id))
-            .fetch_count(self.source, during)
-            .await?;
-        Ok(UserStatistics {
-            distinct_rooms: totals.others,
-            participations: totals.participations,
-            total_participation: TimeDelta::seconds(totals.seconds),
-            kicks: totals.kicks,
-            rooms_owned,
-        })
-    }
-
-    pub(crate) async fn totals_of_room(&self, id: RoomId) -> Result<Totals> {
         let context = self.source.context();
-        let totals = of_room(context.dialect(), id, context.now());
-        self.totals(totals, "statistics.of_room").await
-    }
-
-    async fn totals(&self, query: Query, during: &'static str) -> Result<Totals> {
-        let query = ByHand(query.statement(self.source.context().dialect()));
-        let totals = query.fetch_with(self.source, during, Totals::read).await?;
+        let rows = ByHand(of_user(context.dialect(), id, context.now()).statement(context.dialect()))
+            .fetch_with(self.source, "statistics.of_user", |cells| {
+                let totals: Totals = cells.read()?;
+                Ok(UserStatistics {
+                    distinct_rooms: totals.others,
+                    participations: totals.participations,
+                    total_participation: TimeDelta::seconds(totals.seconds),
+                    kicks: totals.kicks,
+                    rooms_owned: u64::try_from(cells.next::<i64>("rooms_owned")?).unwrap_or(0),
+                })
+            })
+            .await?;
         // A sum without GROUP BY always has one row.
-        Ok(totals.into_iter().next().unwrap_or_default())
+        Ok(rows.into_iter().next().unwrap_or_default())
     }
 }
 
@@ -148,16 +137,23 @@ fn totals(dialect: Dialect, other: &str, of: &str) -> String {
     )
 }
 
-/// Of a room: one row.
+/// Of a room: one row if it is there.
 fn of_room(dialect: Dialect, room: RoomId, now: DateTime<Utc>) -> Query {
-    Query::new(totals(dialect, "user_id", "room_id = :room"))
-        .bind("room", room)
-        .bind("now", now)
+    let totals = totals(dialect, "user_id", "room_id = :room");
+    Query::new(format!(
+        "SELECT totals.*, room.peak_participants, room.total_joins FROM rooms AS room CROSS JOIN ({totals}) AS totals
+        WHERE room.id = :room"
+    ))
+    .bind("room", room)
+    .bind("now", now)
 }
 
 /// Of a user: one row.
 fn of_user(dialect: Dialect, user: UserId, now: DateTime<Utc>) -> Query {
-    Query::new(totals(dialect, "room_id", "user_id = :user"))
-        .bind("user", user)
-        .bind("now", now)
+    let totals = totals(dialect, "room_id", "user_id = :user");
+    Query::new(format!(
+        "SELECT totals.*, (SELECT count(*) FROM rooms WHERE owner_id = :user) AS rooms_owned FROM ({totals}) AS totals"
+    ))
+    .bind("user", user)
+    .bind("now", now)
 }

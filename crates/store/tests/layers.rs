@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["authority"],
     &["error"],
-    &["actor", "clock", "constraint", "scope"],
+    &["actor", "clock", "constraint", "row", "scope"],
     &["input"],
     &["database", "page", "person", "tokens"],
     &["event", "settings"],

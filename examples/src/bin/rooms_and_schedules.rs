@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
 use conferencing_store::entity::{ParticipantRole, room, user};
-use conferencing_store::rooms::RoomOverview;
 use conferencing_store::{Error, NewRoom, Order, PageRequest, RoomChanges, RoomFilter, Schedule};
 use examples::{DatabaseArgs, Sentence, Stage, exit, print, table};
 
@@ -180,7 +179,7 @@ impl Plan {
 
         let (left, right) = room.room_code.split_at(4);
         let typed = format!(" {}-{} ", left.to_lowercase(), right.to_lowercase());
-        let Some(found) = stage.store.rooms().find_by_code(&typed).await? else {
+        let Some(found) = stage.store.rooms().find_overview(&typed).await? else {
             return Err(Sentence::new("a room was not found by its code"));
         };
         let present: Vec<&str> = found.present.iter().map(|who| who.user.display_name.as_str()).collect();
@@ -254,6 +253,6 @@ impl Plan {
     }
 }
 
-fn which(found: Option<&RoomOverview>) -> &str {
-    found.map_or("nothing", |found| found.room.title.as_str())
+fn which(found: Option<&room::Model>) -> &str {
+    found.map_or("nothing", |room| room.title.as_str())
 }

@@ -178,7 +178,7 @@ async fn print_seen(stage: &Stage, room: &room::Model) -> Result<(), Error> {
 
 /// What a room looks like from a store or a unit.
 async fn seen<S: Source>(rooms: Rooms<'_, S>, code: &str) -> Result<String, Error> {
-    let Some(found) = rooms.find_by_code(code).await? else {
+    let Some(found) = rooms.find_overview(code).await? else {
         return Ok("no such room".to_owned());
     };
     let present: Vec<String> = found.present.into_iter().map(|who| who.user.display_name).collect();

@@ -17,7 +17,6 @@ DROP FUNCTION attach_audit_partition(text, timestamptz, timestamptz);
 
 ALTER TABLE audit_logs_before RENAME TO audit_logs;
 ALTER INDEX pk_audit_logs_before RENAME TO pk_audit_logs;
-ALTER INDEX ix_audit_logs_before_time RENAME TO ix_audit_logs_time;
 ALTER INDEX ix_audit_logs_before_room RENAME TO ix_audit_logs_room;
 ALTER INDEX ix_audit_logs_before_user RENAME TO ix_audit_logs_user;
 ALTER INDEX ix_audit_logs_before_target_user RENAME TO ix_audit_logs_target_user;

@@ -1,9 +1,8 @@
 -- Makes an empty partition of audit_logs for rows from `since` up to, not including, `until`; for all that no other takes if
 -- both are NULL. False if there is a partition of that name already.
 --
--- Appends go on meanwhile: PARTITION OF would lock the parent against them, ATTACH does not. Changes of users and rooms wait for
--- the foreign keys. It locks in the store's order, and gives up with 55P03 rather than have others queue behind it. Rows of the
--- range that lie in the default partition refuse it with 23514.
+-- Appends and changes go on meanwhile: PARTITION OF would lock the parent against them, ATTACH does not. It gives up with 55P03
+-- rather than have others queue behind it. Rows of the range that lie in the default partition refuse it with 23514.
 CREATE FUNCTION attach_audit_partition(name text, since timestamptz, until timestamptz) RETURNS boolean
 LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
 DECLARE
@@ -20,7 +19,6 @@ BEGIN
         END IF;
         -- Whoever waited for somebody who made the same one looks again.
         IF round = 1 THEN
-            LOCK TABLE users, rooms IN SHARE ROW EXCLUSIVE MODE;
             LOCK TABLE ONLY audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
         END IF;
     END LOOP;
@@ -32,6 +30,9 @@ BEGIN
     EXECUTE format('CREATE TRIGGER tr_audit_logs_no_truncate BEFORE TRUNCATE ON %I
         FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change()', name);
     EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER tr_audit_logs_no_truncate', name);
+    EXECUTE format('CREATE TRIGGER tr_audit_logs_references AFTER INSERT ON %I REFERENCING NEW TABLE AS appended
+        FOR EACH STATEMENT EXECUTE FUNCTION check_audit_references()', name);
+    EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER tr_audit_logs_references', name);
     IF since IS NULL AND until IS NULL THEN
         EXECUTE format('ALTER TABLE audit_logs ATTACH PARTITION %I DEFAULT', name);
     ELSE

@@ -1,8 +1,6 @@
 -- The table becomes the first partition of a new one of its name. No row is read or written.
 ALTER TABLE audit_logs RENAME TO audit_logs_before;
--- Names of constraints are per table, those of indexes are not; so the foreign keys keep theirs.
 ALTER INDEX pk_audit_logs RENAME TO pk_audit_logs_before;
-ALTER INDEX ix_audit_logs_time RENAME TO ix_audit_logs_before_time;
 ALTER INDEX ix_audit_logs_room RENAME TO ix_audit_logs_before_room;
 ALTER INDEX ix_audit_logs_user RENAME TO ix_audit_logs_before_user;
 ALTER INDEX ix_audit_logs_target_user RENAME TO ix_audit_logs_before_target_user;
@@ -15,18 +13,17 @@ DROP TRIGGER tr_audit_logs_immutable ON audit_logs_before;
 
 CREATE TABLE audit_logs (
     LIKE audit_logs_before INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS,
-    CONSTRAINT pk_audit_logs PRIMARY KEY (id, "timestamp"),
-    CONSTRAINT fk_audit_logs_user FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE RESTRICT,
-    CONSTRAINT fk_audit_logs_room FOREIGN KEY (room_id) REFERENCES rooms (id) ON DELETE RESTRICT,
-    CONSTRAINT fk_audit_logs_target_user FOREIGN KEY (target_user_id) REFERENCES users (id) ON DELETE RESTRICT
+    CONSTRAINT pk_audit_logs PRIMARY KEY ("timestamp", id)
 ) PARTITION BY RANGE ("timestamp");
-CREATE INDEX ix_audit_logs_time ON audit_logs ("timestamp", id);
-CREATE INDEX ix_audit_logs_room ON audit_logs (room_id, "timestamp", id);
-CREATE INDEX ix_audit_logs_user ON audit_logs (user_id, "timestamp", id);
-CREATE INDEX ix_audit_logs_target_user ON audit_logs (target_user_id, "timestamp", id);
-CREATE INDEX ix_audit_logs_action ON audit_logs (action, "timestamp", id);
-CREATE INDEX ix_audit_logs_room_action ON audit_logs (room_id, action, "timestamp", id) WHERE room_id IS NOT NULL;
-CREATE INDEX ix_audit_logs_user_action ON audit_logs (user_id, action, "timestamp", id) WHERE user_id IS NOT NULL;
+CREATE INDEX ix_audit_logs_room ON audit_logs (room_id, "timestamp", id) WHERE room_id IS NOT NULL;
+CREATE INDEX ix_audit_logs_user ON audit_logs (user_id, "timestamp", id) WHERE user_id IS NOT NULL;
+CREATE INDEX ix_audit_logs_target_user ON audit_logs (target_user_id, "timestamp", id) WHERE target_user_id IS NOT NULL;
+CREATE INDEX ix_audit_logs_action ON audit_logs (action, "timestamp", id) WHERE action NOT IN ('USER_JOINED', 'USER_LEFT', 'USER_MUTED',
+    'USER_UNMUTED', 'PRODUCER_CREATED', 'PRODUCER_CLOSED', 'CONSUMER_CREATED', 'CONSUMER_CLOSED');
+CREATE INDEX ix_audit_logs_room_action ON audit_logs (room_id, action, "timestamp", id) WHERE room_id IS NOT NULL AND action NOT IN ('USER_JOINED', 'USER_LEFT', 'USER_MUTED',
+    'USER_UNMUTED', 'PRODUCER_CREATED', 'PRODUCER_CLOSED', 'CONSUMER_CREATED', 'CONSUMER_CLOSED');
+CREATE INDEX ix_audit_logs_user_action ON audit_logs (user_id, action, "timestamp", id) WHERE user_id IS NOT NULL AND action NOT IN ('USER_JOINED', 'USER_LEFT', 'USER_MUTED',
+    'USER_UNMUTED', 'PRODUCER_CREATED', 'PRODUCER_CLOSED', 'CONSUMER_CREATED', 'CONSUMER_CLOSED');
 CREATE INDEX ix_audit_logs_address ON audit_logs (ip_address, "timestamp", id) WHERE ip_address IS NOT NULL;
 CREATE TRIGGER tr_audit_logs_immutable BEFORE UPDATE OR DELETE ON audit_logs
     FOR EACH ROW EXECUTE FUNCTION refuse_audit_change();
@@ -34,6 +31,9 @@ CREATE TRIGGER tr_audit_logs_no_truncate BEFORE TRUNCATE ON audit_logs
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change();
 ALTER TABLE audit_logs ENABLE ALWAYS TRIGGER tr_audit_logs_immutable;
 ALTER TABLE audit_logs ENABLE ALWAYS TRIGGER tr_audit_logs_no_truncate;
+CREATE TRIGGER tr_audit_logs_references AFTER INSERT ON audit_logs REFERENCING NEW TABLE AS appended
+    FOR EACH STATEMENT EXECUTE FUNCTION check_audit_references();
+ALTER TABLE audit_logs ENABLE ALWAYS TRIGGER tr_audit_logs_references;
 -- Before there are partitions, which get the owner of the whole.
 SELECT carry_audit_privileges('audit_logs_before', 'audit_logs');
 DROP FUNCTION carry_audit_privileges(regclass, regclass);

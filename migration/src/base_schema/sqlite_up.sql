@@ -245,7 +245,7 @@ CREATE TABLE audit_logs (
     ip_address TEXT,
     user_agent TEXT,
     "timestamp" TEXT NOT NULL,
-    CONSTRAINT pk_audit_logs PRIMARY KEY (id, "timestamp"),
+    CONSTRAINT pk_audit_logs PRIMARY KEY ("timestamp", id),
     CONSTRAINT ck_audit_logs_ids CHECK (length(id) = 16 AND length(user_id) = 16 AND length(room_id) = 16 AND length(target_user_id) = 16),
     CONSTRAINT ck_audit_logs_lengths CHECK (
         length(ip_address) <= 45
@@ -265,11 +265,9 @@ CREATE TABLE audit_logs (
     )),
     CONSTRAINT ck_audit_logs_metadata CHECK (json_valid(metadata))
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX ix_audit_logs_time ON audit_logs ("timestamp", id);
-CREATE INDEX ix_audit_logs_room ON audit_logs (room_id, "timestamp", id);
-CREATE INDEX ix_audit_logs_user ON audit_logs (user_id, "timestamp", id);
-CREATE INDEX ix_audit_logs_target_user ON audit_logs (target_user_id, "timestamp", id);
-CREATE INDEX ix_audit_logs_action ON audit_logs (action, "timestamp", id);
+CREATE INDEX ix_audit_logs_room ON audit_logs (room_id, "timestamp", id) WHERE room_id IS NOT NULL;
+CREATE INDEX ix_audit_logs_user ON audit_logs (user_id, "timestamp", id) WHERE user_id IS NOT NULL;
+CREATE INDEX ix_audit_logs_target_user ON audit_logs (target_user_id, "timestamp", id) WHERE target_user_id IS NOT NULL;
 
 CREATE TRIGGER tr_audit_logs_no_update BEFORE UPDATE ON audit_logs
 BEGIN SELECT RAISE(ABORT, 'tr_audit_logs_immutable'); END;
@@ -279,6 +277,16 @@ BEGIN SELECT RAISE(ABORT, 'tr_audit_logs_immutable'); END;
 CREATE TRIGGER tr_audit_logs_no_replace BEFORE INSERT ON audit_logs
 WHEN EXISTS (SELECT 1 FROM audit_logs WHERE id = NEW.id AND "timestamp" = NEW."timestamp")
 BEGIN SELECT RAISE(ABORT, 'tr_audit_logs_immutable'); END;
+
+-- Users and rooms are marked as deleted, never deleted.
+CREATE TRIGGER tr_users_no_delete BEFORE DELETE ON users
+BEGIN SELECT RAISE(ABORT, 'tr_users_kept'); END;
+CREATE TRIGGER tr_users_no_rename BEFORE UPDATE OF id ON users
+BEGIN SELECT RAISE(ABORT, 'tr_users_kept'); END;
+CREATE TRIGGER tr_rooms_no_delete BEFORE DELETE ON rooms
+BEGIN SELECT RAISE(ABORT, 'tr_rooms_kept'); END;
+CREATE TRIGGER tr_rooms_no_rename BEFORE UPDATE OF id ON rooms
+BEGIN SELECT RAISE(ABORT, 'tr_rooms_kept'); END;
 
 CREATE TRIGGER tr_rooms_status BEFORE UPDATE OF status ON rooms
 WHEN OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN (VALUES

@@ -1,13 +1,14 @@
 //! Reading the audit log: one filter for pages, counts and streams.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use entity::{AuditAction, RoomId, UserId, audit_log};
 use futures_util::stream::{self, Stream};
-use sea_orm::{DbErr, FromQueryResult, QueryResult};
+use sea_orm::DbErr;
 use serde_json::Value as Json;
+use uuid::Uuid;
 
 use super::search as sql;
 use super::{Audit, AuditEntry};
@@ -16,6 +17,7 @@ use crate::input;
 use crate::page::{Cursor, MAX_PAGE_SIZE, Order, Page, PageRequest};
 use crate::person::Person;
 use crate::read::{ByHand, Fetch};
+use crate::row::Cells;
 use crate::unit::Source;
 
 /// Which events of the audit log. What is named must all hold; [`AuditFilter::default`] names nothing and means every event.
@@ -146,38 +148,39 @@ impl<'a, S: Source> Audit<'a, S> {
     /// # Errors
     /// As of [`Audit::list`].
     pub async fn list_with_names(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Page<NamedEntry>> {
-        let during = "audit.list_with_names";
-        read_page(self.source, &filter.clone().checked()?, page, during, true, |row| {
-            let entry = AuditEntry::from(audit_log::Model::from_query_result(row, "")?);
-            let person = |id: Option<UserId>, prefix: &str| -> Result<Option<Person>, DbErr> {
-                let username: Option<String> = row.try_get_by(format!("{prefix}_username").as_str())?;
-                let Some((id, username)) = id.zip(username) else {
-                    return Ok(None);
-                };
-                let display_name = row.try_get_by(format!("{prefix}_display_name").as_str())?;
-                Ok(Some(Person {
-                    id,
-                    username,
-                    display_name,
-                }))
-            };
-            let room_code: Option<String> = row.try_get_by("room_code")?;
-            let room_name = match entry.room.zip(room_code) {
-                Some((id, room_code)) => Some(RoomName {
-                    id,
-                    room_code,
-                    title: row.try_get_by("room_title")?,
-                }),
-                None => None,
-            };
-            Ok(NamedEntry {
-                actor_name: person(entry.actor, "actor")?,
-                target_name: person(row.try_get_by("target_user_id")?, "target")?,
-                room_name,
-                entry,
+        let filter = filter.clone().checked()?;
+        let dialect = self.source.context().dialect();
+        let sql::PageQuery { query, scans } = sql::page(dialect, &filter, page, true);
+        let rows = ByHand(query.statement(dialect))
+            .fetch_with(self.source, "audit.list_with_names", |cells| {
+                NamedRow::read(cells, scans)
             })
-        })
-        .await
+            .await?;
+        let (mut events, mut people, mut rooms) = (Vec::with_capacity(rows.len()), HashMap::new(), HashMap::new());
+        for row in rows {
+            match row {
+                NamedRow::Event(event) => events.push(*event),
+                NamedRow::User(person) => drop(people.insert(person.id, person)),
+                NamedRow::Room(room) => drop(rooms.insert(room.id, room)),
+            }
+        }
+        // In the order of the page: nobody promises it of a UNION.
+        events.sort_by_key(Event::place);
+        if page.order() == Order::NewestFirst {
+            events.reverse();
+        }
+        let person = |id: Option<UserId>| id.and_then(|id| people.get(&id)).cloned();
+        let named = |row: audit_log::Model| {
+            let target_name = person(row.target_user_id);
+            let entry = AuditEntry::from(row);
+            NamedEntry {
+                actor_name: person(entry.actor),
+                target_name,
+                room_name: entry.room.and_then(|id| rooms.get(&id)).cloned(),
+                entry,
+            }
+        };
+        Ok(page_of(events, page).map(named))
     }
 
     /// How many events the filter names. It counts them all: of a filter that names many it takes long.
@@ -188,7 +191,7 @@ impl<'a, S: Source> Audit<'a, S> {
         let dialect = self.source.context().dialect();
         let count = ByHand(sql::count(dialect, &filter.clone().checked()?).statement(dialect));
         let counts = count
-            .fetch_with(self.source, "audit.count", |row| row.try_get_by::<i64, _>("events"))
+            .fetch_with(self.source, "audit.count", |cells| cells.next::<i64>("events"))
             .await?;
         Ok(counts.first().map_or(0, |events| u64::try_from(*events).unwrap_or(0)))
     }
@@ -201,6 +204,7 @@ impl<'a, S: Source> Audit<'a, S> {
     pub async fn explain(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Json> {
         let dialect = self.source.context().dialect();
         sql::page(dialect, &filter.clone().checked()?, page, false)
+            .query
             .explain(dialect, &self.source.executor())
             .await
             .map_err(|error| self.source.failed(&error, "audit.explain"))
@@ -265,40 +269,83 @@ async fn read<S: Source>(
     page: &PageRequest,
     during: &'static str,
 ) -> Result<Page<audit_log::Model>> {
-    let read = |row: &QueryResult| audit_log::Model::from_query_result(row, "");
-    read_page(source, filter, page, during, false, read).await
+    let dialect = source.context().dialect();
+    let sql::PageQuery { query, scans } = sql::page(dialect, filter, page, false);
+    let events = ByHand(query.statement(dialect))
+        .fetch_with(source, during, |cells| Event::read(cells, scans))
+        .await?;
+    Ok(page_of(events, page))
 }
 
-async fn read_page<S: Source, T: Send>(
-    source: &S,
-    filter: &AuditFilter,
-    page: &PageRequest,
-    during: &'static str,
-    with_names: bool,
-    read: impl Fn(&QueryResult) -> Result<T, DbErr> + Send + Sync,
-) -> Result<Page<T>> {
-    let dialect = source.context().dialect();
-    let query = ByHand(sql::page(dialect, filter, page, with_names).statement(dialect));
-    let found = query
-        .fetch_with(source, during, |row| {
-            let place: i32 = row.try_get_by(sql::PLACE)?;
-            let is_hit: bool = row.try_get_by(sql::IS_HIT)?;
-            let cursor = Cursor {
-                at: row.try_get_by("timestamp")?,
-                id: row.try_get_by("id")?,
-            };
-            let hit = if is_hit { Some(read(row)?) } else { None };
-            Ok((place, cursor, hit))
+/// A row of a page.
+struct Event {
+    row: audit_log::Model,
+    /// False where it only tells how far the page has looked.
+    is_hit: bool,
+    /// It is the last one that a page looks at.
+    is_last: bool,
+}
+
+impl Event {
+    fn read(cells: &mut Cells<'_>, scans: bool) -> Result<Self, DbErr> {
+        let (place, is_hit) = if scans {
+            (cells.next(sql::PLACE)?, cells.next(sql::IS_HIT)?)
+        } else {
+            (0, true)
+        };
+        Ok(Self {
+            row: cells.read()?,
+            is_hit,
+            is_last: place == i32::from(sql::SCANNED),
         })
-        .await?;
-    let looked_as_far_as = found.iter().find(|(place, ..)| *place == i32::from(sql::SCANNED));
-    let looked_as_far_as = looked_as_far_as.map(|(_, cursor, _)| *cursor);
-    let hits = found
-        .into_iter()
-        .filter_map(|(_, cursor, hit)| hit.map(|hit| (cursor, hit)));
-    let mut page = page.page(hits.collect(), |(cursor, _)| (cursor.at, cursor.id));
-    page.next = page.next.or(looked_as_far_as);
-    Ok(page.map(|(_, hit)| hit))
+    }
+
+    fn place(&self) -> (DateTime<Utc>, Uuid) {
+        (self.row.timestamp, self.row.id.as_uuid())
+    }
+}
+
+/// A row of a page with names.
+enum NamedRow {
+    Event(Box<Event>),
+    User(Person),
+    Room(RoomName),
+}
+
+impl NamedRow {
+    fn read(cells: &mut Cells<'_>, scans: bool) -> Result<Self, DbErr> {
+        let kind: i32 = cells.next(sql::KIND)?;
+        if kind == sql::EVENT {
+            cells.skip([sql::NAME, sql::TITLE].len());
+            return Event::read(cells, scans).map(|event| Self::Event(Box::new(event)));
+        }
+        let (name, title) = (cells.next(sql::NAME)?, cells.next(sql::TITLE)?);
+        if scans {
+            cells.skip([sql::PLACE, sql::IS_HIT].len());
+        }
+        cells.skip(sql::columns_before_id());
+        Ok(match kind {
+            sql::USER => Self::User(Person {
+                id: cells.next("id")?,
+                username: name,
+                display_name: title,
+            }),
+            _ => Self::Room(RoomName {
+                id: cells.next("id")?,
+                room_code: name,
+                title,
+            }),
+        })
+    }
+}
+
+/// Of the rows that were found for it, in the order of the list.
+fn page_of(events: Vec<Event>, page: &PageRequest) -> Page<audit_log::Model> {
+    let looked_as_far_as = events.iter().find(|event| event.is_last).map(Event::place);
+    let hits = events.into_iter().filter(|event| event.is_hit).map(|event| event.row);
+    let mut page = page.page(hits.collect(), |row| (row.timestamp, row.id.as_uuid()));
+    page.next = page.next.or(looked_as_far_as.map(|(at, id)| Cursor { at, id }));
+    page
 }
 
 impl AuditEntry {

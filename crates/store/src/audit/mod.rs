@@ -128,13 +128,13 @@ async fn missing_reference<S: Source>(
     let during = "audit_writer.append";
     if let Some(id) = room {
         let room = scope::find::<room::Entity, scope::Any>().filter(room::Column::Id.eq(id));
-        if room.fetch_one(source, during).await?.is_none() {
+        if !room.fetch_any(source, during).await? {
             return Ok(Some(Error::NotFound(Subject::Room(id))));
         }
     }
     for id in users.into_iter().flatten() {
         let user = scope::find::<user::Entity, scope::Any>().filter(user::Column::Id.eq(id));
-        if user.fetch_one(source, during).await?.is_none() {
+        if !user.fetch_any(source, during).await? {
             return Ok(Some(Error::NotFound(Subject::User(id))));
         }
     }

@@ -4,11 +4,11 @@
 //!
 //! | the filter names | index | how |
 //! |---|---|---|
-//! | nothing, or times alone | `ix_audit_logs_time` | |
+//! | nothing, or times alone | `pk_audit_logs` | |
 //! | a room, an actor, a target or an address | `ix_audit_logs_room`, `_user`, `_target_user`, `_address` | |
-//! | actions | `ix_audit_logs_action` | a walk for each action, merged |
-//! | a room or an actor, and actions | `ix_audit_logs_room_action`, `_user_action` | the same |
-//! | any more | that of the target, else the room, else the actor | up to [`SCANNED`] events are looked at |
+//! | actions, none of [`AuditAction::TRAFFIC`] | `ix_audit_logs_action` | a walk for each action, merged |
+//! | a room or an actor, and such actions | `ix_audit_logs_room_action`, `_user_action` | the same |
+//! | any more | that of the target, else the room, else the actor, else the time | up to [`SCANNED`] events are looked at |
 //!
 //! So a page costs what it returns, or at most [`SCANNED`] events, at any depth; on PostgreSQL also a few buffers for each
 //! partition that the times leave in. Its planner would not see to that by itself: see [`Walk`].
@@ -18,18 +18,39 @@ use sea_orm::ActiveEnum;
 use serde_json::Value as Json;
 
 use crate::audit::AuditFilter;
-use crate::database::Dialect;
-use crate::database::statement::{Bind, Query};
+use crate::database::statement::{Bind, Query, enum_list};
+use crate::database::{Dialect, LookUp, Rows};
 use crate::page::{Cursor, Order, PageRequest};
+use crate::row::FromRow;
 
 /// How many events one page of a filter without an index of its own looks at. A bound on the cost of a page; a few hundredths
 /// of a second at worst.
 pub(crate) const SCANNED: u16 = 5_000;
 
-/// Column of [`page`] that tells how many events a page without an index of its own had looked at when it came to this one.
+/// Column of a page that tells how many events it had looked at when it came to this one.
 pub(crate) const PLACE: &str = "place";
-/// Column of [`page`] that is false for an event which is only there to tell how far the page has looked.
+/// Column of a page that is false for an event which is only there to tell how far the page has looked.
 pub(crate) const IS_HIT: &str = "is_hit";
+
+/// A page, and what its rows have.
+pub(crate) struct PageQuery {
+    pub(crate) query: Query,
+    /// Whether [`PLACE`] and [`IS_HIT`] stand before the columns of the event: they do where the filter has no index of its own.
+    pub(crate) scans: bool,
+}
+
+/// Column that stands before all others on a page with names: what the row is of.
+pub(crate) const KIND: &str = "kind";
+/// The row is an event, without names.
+pub(crate) const EVENT: i32 = 0;
+/// The row is a user: [`NAME`], [`TITLE`] and `id` are theirs.
+pub(crate) const USER: i32 = 1;
+/// The row is a room, likewise.
+pub(crate) const ROOM_OF_PAGE: i32 = 2;
+/// Column with the username or the code of a room.
+pub(crate) const NAME: &str = "name";
+/// Column with the name to show or the title.
+pub(crate) const TITLE: &str = "title";
 
 /// What of a filter an index finds, and what is left to be asked of each event that it finds.
 struct Split {
@@ -81,7 +102,7 @@ const ACTION: &Subject = &Subject {
 /// PostgreSQL
 /// - the subject's column comes first in the order, and `= ANY` keeps it from knowing that there is one value of it: then no index
 ///   has this order but those that begin with the column;
-/// - the limit is a subquery, of which it expects a tenth of the rows: then a walk costs less than to collect them, however few.
+/// - the limit is a subquery: see [`Dialect::limit_of_walk`].
 struct Walk {
     /// The condition on the subject.
     condition: Option<String>,
@@ -130,14 +151,6 @@ fn one_action(filter: &AuditFilter, page: &PageRequest) -> [String; 2] {
     [lowest, highest]
 }
 
-/// After LIMIT, see [`Walk`].
-fn limit(dialect: Dialect, bind: &str) -> String {
-    match dialect {
-        Dialect::Postgres => format!("(SELECT {bind})"),
-        Dialect::Sqlite => bind.to_owned(),
-    }
-}
-
 /// The members of `:actions`, as a condition on one event.
 fn one_of_actions(dialect: Dialect) -> &'static str {
     match dialect {
@@ -146,6 +159,11 @@ fn one_of_actions(dialect: Dialect) -> &'static str {
         }
         Dialect::Sqlite => "action IN (SELECT value FROM json_each(:actions))",
     }
+}
+
+/// By which the planner knows that the indexes by action have what is asked for.
+fn not_traffic() -> String {
+    format!("action NOT IN ({})", enum_list(&AuditAction::TRAFFIC))
 }
 
 fn split(dialect: Dialect, filter: &AuditFilter) -> Split {
@@ -161,7 +179,11 @@ fn split(dialect: Dialect, filter: &AuditFilter) -> Split {
     let lead = named.next();
     let mut left: Vec<_> = named.map(Subject::is_named).collect();
     let has_actions = !filter.actions.is_empty();
-    let by_action = has_actions && left.is_empty() && lead.is_none_or(|lead| [ROOM, ACTOR].contains(&lead));
+    let indexed = !filter
+        .actions
+        .iter()
+        .any(|action| AuditAction::TRAFFIC.contains(action));
+    let by_action = has_actions && indexed && left.is_empty() && lead.is_none_or(|lead| [ROOM, ACTOR].contains(&lead));
     if has_actions && !by_action {
         left.push(one_of_actions(dialect).to_owned());
     }
@@ -184,7 +206,7 @@ fn all_of<'a>(conditions: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// A page and one event more, to know whether there is a next one; at most [`SCANNED`] looked at where the filter has no index of its own.
-pub(crate) fn page(dialect: Dialect, filter: &AuditFilter, page: &PageRequest, with_names: bool) -> Query {
+pub(crate) fn page(dialect: Dialect, filter: &AuditFilter, page: &PageRequest, with_names: bool) -> PageQuery {
     let split = split(dialect, filter);
     let (beyond, direction) = match page.order() {
         // The first comparison says nothing new, but it is one by which PostgreSQL leaves partitions out.
@@ -192,32 +214,30 @@ pub(crate) fn page(dialect: Dialect, filter: &AuditFilter, page: &PageRequest, w
         Order::OldestFirst => (r#""timestamp" >= :at AND ("timestamp", id) > (:at, :last)"#, "ASC"),
     };
     let window: Vec<&str> = window(filter).chain(page.cursor().map(|_| beyond)).collect();
-    let (limit_of_page, limit_of_scan) = (limit(dialect, ":limit"), limit(dialect, ":scanned"));
+    let (limit_of_page, limit_of_scan) = (dialect.limit_of_walk(":limit"), dialect.limit_of_walk(":scanned"));
     let columns = dialect.columns_of::<audit_log::Entity>();
     let sql = if split.by_action && dialect == Dialect::Postgres {
         let Walk { condition, mut order } = Walk::of(dialect, split.lead.or(Some(ACTION)), direction);
-        let mut conditions: Vec<String> = condition.into_iter().collect();
+        let mut conditions: Vec<String> = condition.into_iter().chain([not_traffic()]).collect();
         if let Some(lead) = split.lead {
             conditions.extend(one_action(filter, page));
             order = order_of(&[lead.column, ACTION.column], direction);
         }
         let along = all_of(conditions.iter().map(String::as_str).chain(window));
         format!(
-            "SELECT audit_logs.*, 0 AS {PLACE}, TRUE AS {IS_HIT}
-            FROM jsonb_array_elements_text(:actions) AS wanted(name) CROSS JOIN LATERAL (
+            "SELECT audit_logs.* FROM jsonb_array_elements_text(:actions) AS wanted(name) CROSS JOIN LATERAL (
                 SELECT {columns} FROM audit_logs WHERE {along} ORDER BY {order} LIMIT {limit_of_page}
             ) AS audit_logs ORDER BY {} LIMIT :limit",
             order_of(&[], direction)
         )
     } else {
         let Walk { condition, order } = Walk::of(dialect, split.lead, direction);
-        let actions = split.by_action.then(|| one_of_actions(dialect));
-        let along = all_of(condition.as_deref().into_iter().chain(actions).chain(window));
+        let actions = split
+            .by_action
+            .then(|| format!("{} AND {}", one_of_actions(dialect), not_traffic()));
+        let along = all_of(condition.as_deref().into_iter().chain(actions.as_deref()).chain(window));
         if split.left.is_empty() {
-            format!(
-                "SELECT {columns}, 0 AS {PLACE}, TRUE AS {IS_HIT} FROM audit_logs
-                WHERE {along} ORDER BY {order} LIMIT {limit_of_page}"
-            )
+            format!("SELECT {columns} FROM audit_logs WHERE {along} ORDER BY {order} LIMIT {limit_of_page}")
         } else {
             let left = all_of(split.left.iter().map(String::as_str));
             // The last one that was looked at comes along, whether or not it is wanted, so that the next page begins there.
@@ -227,43 +247,67 @@ pub(crate) fn page(dialect: Dialect, filter: &AuditFilter, page: &PageRequest, w
                         SELECT * FROM audit_logs WHERE {along} ORDER BY {order} LIMIT {limit_of_scan}
                     ) AS audit_logs
                 )
-                SELECT {columns}, CAST({PLACE} AS integer) AS {PLACE}, COALESCE({left}, FALSE) AS {IS_HIT} FROM scanned AS audit_logs
+                SELECT CAST({PLACE} AS integer) AS {PLACE}, COALESCE({left}, FALSE) AS {IS_HIT}, {columns} FROM scanned AS audit_logs
                 WHERE ({left}) OR {PLACE} = :scanned ORDER BY {order} LIMIT :limit"#
             )
         }
     };
-    let sql = if with_names {
-        named(dialect, &sql, direction)
-    } else {
-        sql
-    };
+    let scans = !split.left.is_empty();
+    let sql = if with_names { named(dialect, &sql, scans) } else { sql };
     let query = bound(Query::new(sql), filter)
         .bind("limit", i64::from(page.size()) + 1)
         .bind("scanned", i64::from(SCANNED));
-    match page.cursor() {
+    let query = match page.cursor() {
         Some(Cursor { at, id }) => query.bind("at", at).bind("last", id),
         None => query,
-    }
+    };
+    PageQuery { query, scans }
 }
 
-/// The events of a page with the names of what they speak of. Looked up row by row, by key: a join would let PostgreSQL read
-/// every user there is.
-fn named(dialect: Dialect, page: &str, direction: &str) -> String {
-    let join = |table: &str, name: &str, key: &str| match dialect {
-        Dialect::Postgres => {
-            format!("LEFT JOIN LATERAL (SELECT * FROM {table} WHERE {table}.id = page.{key} LIMIT 1) AS {name} ON TRUE")
-        }
-        Dialect::Sqlite => format!("LEFT JOIN {table} AS {name} ON {name}.id = page.{key}"),
+/// The events of a page, and behind them the users and rooms that they speak of, each once and looked up by key. People and rooms
+/// recur in a trail: to join their names to each event takes up to three looks an event, and sends them again and again.
+fn named(dialect: Dialect, page: &str, scans: bool) -> String {
+    let look_up = |table, name, key| {
+        dialect.look_up(LookUp {
+            table,
+            name,
+            key,
+            rows: Rows::All,
+        })
+    };
+    // As in a row of an event, with nothing but the id.
+    let only_id = |id: &str| {
+        let event = audit_log::Model::COLUMNS.iter();
+        let event = event.map(|column| {
+            if *column == "id" {
+                id.to_owned()
+            } else {
+                "NULL".to_owned()
+            }
+        });
+        let scanned = vec!["NULL".to_owned(); if scans { 2 } else { 0 }];
+        scanned.into_iter().chain(event).collect::<Vec<_>>().join(", ")
     };
     format!(
-        r#"SELECT page.*, actor.username AS actor_username, actor.display_name AS actor_display_name,
-            target.username AS target_username, target.display_name AS target_display_name,
-            room.room_code AS room_code, room.title AS room_title
-        FROM ({page}) AS page {} {} {} ORDER BY page."timestamp" {direction}, page.id {direction}"#,
-        join("users", "actor", "user_id"),
-        join("users", "target", "target_user_id"),
-        join("rooms", "room", "room_id"),
+        "WITH page AS MATERIALIZED ({page})
+        SELECT {EVENT} AS {KIND}, NULL AS {NAME}, NULL AS {TITLE}, page.* FROM page
+        UNION ALL
+        SELECT {USER}, person.username, person.display_name, {}
+        FROM (SELECT user_id AS id FROM page UNION SELECT target_user_id FROM page) AS named {person}
+        UNION ALL
+        SELECT {ROOM_OF_PAGE}, room.room_code, room.title, {}
+        FROM (SELECT DISTINCT room_id AS id FROM page) AS named {room}",
+        only_id("person.id"),
+        only_id("room.id"),
+        person = look_up("users", "person", "named.id"),
+        room = look_up("rooms", "room", "named.id"),
     )
+}
+
+/// Columns of an event that come before its id.
+pub(crate) fn columns_before_id() -> usize {
+    let columns = audit_log::Model::COLUMNS.iter();
+    columns.take_while(|column| **column != "id").count()
 }
 
 /// How many events there are: column `events`.

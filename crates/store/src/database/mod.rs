@@ -5,6 +5,7 @@ pub mod connect;
 mod dialect;
 pub(crate) mod durability;
 pub(crate) mod fault;
+pub(crate) mod lease;
 pub(crate) mod statement;
 
-pub(crate) use dialect::Dialect;
+pub(crate) use dialect::{Dialect, LookUp, Rows};

@@ -185,7 +185,14 @@ impl Plan {
 
     pub(crate) fn as_one_statement(&self) -> Statement {
         let mut text = Text::new(Dialect::Postgres, &self.binds);
+        let last = self.steps.len().saturating_sub(1);
         for (index, (step, sql)) in self.steps.iter().zip(self.statements(Dialect::Postgres)).enumerate() {
+            // A last step that is the answer needs no SELECT around it.
+            if index == last && step.name == self.result && step.changes() {
+                text.push(if index == 0 { "" } else { " " });
+                text.push(&sql);
+                return text.statement();
+            }
             text.push(if index == 0 { "WITH " } else { ", " });
             text.push(step.name);
             // MATERIALIZED: a lookup or a lock happens once, not where the planner would rather have it.
@@ -305,11 +312,10 @@ mod tests {
             sql,
             "WITH member AS MATERIALIZED (SELECT \"id\" FROM users WHERE id = $1 FOR SHARE), \
              room AS MATERIALIZED (SELECT \"id\", CAST(status AS text) AS status FROM rooms WHERE id = $2 \
-             AND (deleted_at IS NULL) AND (status IN ('LIVE')) AND EXISTS (SELECT 1 FROM member) FOR NO KEY UPDATE), \
-             changed AS (UPDATE rooms SET updated_at = $3 WHERE id = (SELECT id FROM room) \
+             AND (deleted_at IS NULL) AND (status IN ('LIVE')) AND EXISTS (SELECT 1 FROM member) FOR NO KEY UPDATE) \
+             UPDATE rooms SET updated_at = $3 WHERE id = (SELECT id FROM room) \
              AND (EXISTS (SELECT 1 FROM member WHERE id = (SELECT id FROM room))) \
-             AND (NOT EXISTS (SELECT 1 FROM rooms WHERE id <> $2 AND owner_id = $1)) RETURNING \"id\") \
-             SELECT * FROM changed"
+             AND (NOT EXISTS (SELECT 1 FROM rooms WHERE id <> $2 AND owner_id = $1)) RETURNING \"id\""
         );
         assert_eq!(statement.values.unwrap().0.len(), 3);
     }

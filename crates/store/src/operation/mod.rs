@@ -2,13 +2,14 @@
 
 mod append;
 mod assembly;
+pub(crate) mod group;
 pub(crate) mod guard;
 pub(crate) mod plan;
 
 use chrono::{DateTime, Utc};
 use entity::{AuditLogId, RoomId, UserId, auth_provider, recording, room, room_participant, user};
 use sea_orm::sea_query::ValueType;
-use sea_orm::{ColumnTrait, ColumnType, DbErr, FromQueryResult, IdenStatic, Iterable, QueryResult};
+use sea_orm::{ColumnTrait, ColumnType, DbErr, IdenStatic, Iterable, QueryResult};
 use uuid::Uuid;
 
 use crate::actor::Actor;
@@ -16,8 +17,10 @@ use crate::authority::{ActorRole, Operation as Asked, may};
 use crate::clock::Ids;
 use crate::database::Dialect;
 use crate::error::{Error, Rejected};
+use crate::row::Cells;
 
 pub(crate) use append::{COLUMNS, Event, SYSTEM, stored_details};
+pub(crate) use group::{AskedList, Grouped, Member};
 pub(crate) use guard::Refusal;
 pub(crate) use plan::{Columns, Lock, Plan};
 
@@ -40,12 +43,26 @@ pub trait Operation: Send + Sync {
     /// The statements. Called anew for each attempt, so that ids and the time are fresh.
     fn plan(&self, at: &Moment<'_>) -> Plan;
 
+    /// A shorter plan for the usual case, tried first where the operation stands alone on PostgreSQL. It does all that
+    /// [`Operation::plan`] would do, or nothing: then, and where it violates one of [`Operation::CONTESTED`], the plan decides.
+    fn usual(&self, _at: &Moment<'_>) -> Option<Usual<Self::Output>> {
+        None
+    }
+
     /// What to say when the plan yielded nothing `tries` times although all guards held.
     fn given_up(&self, tries: u32) -> Error {
         Error::Transient {
             reason: format!("{} met other changes {tries} times in a row", Self::NAME),
         }
     }
+}
+
+/// See [`Operation::usual`].
+pub struct Usual<T> {
+    /// Yields a row when it did everything.
+    pub(crate) plan: Plan,
+    /// What the caller gets then; nothing of it has to be read.
+    pub(crate) answer: T,
 }
 
 /// What an operation's row is read as.
@@ -86,7 +103,7 @@ macro_rules! models {
     ($($module:ident),+) => {$(
         impl Answer for $module::Model {
             fn read(row: &QueryResult) -> Result<Self, DbErr> {
-                Self::from_query_result(row, "")
+                Cells::of(row).read()
             }
 
             fn columns() -> Vec<(String, ColumnType)> {
@@ -103,16 +120,19 @@ macro_rules! models {
 
 models!(user, auth_provider, room, room_participant, recording);
 
-/// The error as it is to be treated: one that [`Operation::CONTESTED`] names is a passing one.
+/// Whether the error is the violation of a constraint that [`Operation::CONTESTED`] names.
+pub(crate) fn is_contested<O: Operation>(error: &Error) -> bool {
+    matches!(error, Error::Backend { constraint: Some(name), .. } if O::CONTESTED.contains(&name.as_str()))
+}
+
+/// The error as it is to be treated: a contested one is a passing one.
 pub(crate) fn contested<O: Operation>(error: Error) -> Error {
-    match error {
-        Error::Backend {
-            constraint: Some(name), ..
-        } if O::CONTESTED.contains(&name.as_str()) => Error::Transient {
+    if is_contested::<O>(&error) {
+        return Error::Transient {
             reason: format!("{} met another change of the same kind", O::NAME),
-        },
-        other => other,
+        };
     }
+    error
 }
 
 /// When, by whom and where an operation happens.

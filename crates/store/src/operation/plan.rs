@@ -126,6 +126,15 @@ impl Step {
         }
     }
 
+    /// Changes rows, and does not only read them.
+    pub(super) fn changes(&self) -> bool {
+        match &self.body {
+            Body::Update { .. } | Body::Delete { .. } => true,
+            Body::Sql(sql) => sql.starts_with("INSERT"),
+            Body::Select { .. } | Body::Gate { .. } => false,
+        }
+    }
+
     /// Takes the guards that are still open.
     pub(super) fn acts(&self) -> bool {
         matches!(self.body, Body::Update { .. } | Body::Delete { .. } | Body::Gate { .. })

@@ -7,7 +7,7 @@ use sea_orm::{ColumnType, DbErr, QueryResult};
 use super::Participants;
 use super::join::{banned, lift_expired_ban, view_ban};
 use super::kick::protects_oneself;
-use super::leave::SEAT;
+use super::leave::seat_key;
 use crate::authority::Operation as Asked;
 use crate::error::{Error, Invalid, Rejected, Result, Rule, Subject};
 use crate::event::Change;
@@ -124,6 +124,7 @@ impl Operation for PutBan {
             expires_at: self.until,
             was_present: false,
         };
+        let seat = seat_key(at.dialect);
         let plan = Plan::new(at, "done")
             .denied(protects_oneself(at, operation, user))
             .bind("user", user)
@@ -133,8 +134,8 @@ impl Operation for PutBan {
             .lock::<user::Entity>("known", Lock::None, &["id"], "id = :user")
             .lock_room(room, &["id", "owner_id"])
             .find_own_seat()
-            .view::<room_participant::Entity>("host_seat", format!("{SEAT} AND role = 'HOST'"))
-            .view::<room_participant::Entity>("other_seat", format!("{SEAT} AND NOT ({may_put_out})"));
+            .view::<room_participant::Entity>("host_seat", format!("{seat} AND role = 'HOST'"))
+            .view::<room_participant::Entity>("other_seat", format!("{seat} AND NOT ({may_put_out})"));
 
         // All that may refuse a ban of somebody absent is asked at the gate: past it, an expired ban is lifted for good.
         let plan = view_ban(plan)
@@ -161,7 +162,7 @@ impl Operation for PutBan {
                     end_participation_set(at.dialect),
                     at.dialect.later(":now", "joined_at"),
                 ),
-                format!("{SEAT} AND EXISTS (SELECT 1 FROM bannable) AND {may_put_out}"),
+                format!("{seat} AND EXISTS (SELECT 1 FROM bannable) AND {may_put_out}"),
             )
             .count_out("closed")
             .lookup(

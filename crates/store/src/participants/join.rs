@@ -1,13 +1,17 @@
 //! `join`: a user takes a seat.
 
-use entity::{ParticipantRole, RoomId, UserId, room_participant, user};
+use entity::{AuditAction, ParticipantId, ParticipantRole, RoomId, UserId, room, room_participant, user};
+
+use serde_json::json;
 
 use super::Participants;
-use crate::authority::Operation as Asked;
-use crate::database::statement::enum_text;
+use crate::actor::Actor;
+use crate::authority::{Operation as Asked, may};
+use crate::database::Dialect;
+use crate::database::statement::{Bind, enum_text};
 use crate::error::{Conflict, Rejected, Result};
 use crate::event::Change;
-use crate::operation::{Event, Lock, Moment, Operation, Plan, Refusal};
+use crate::operation::{AskedList, Event, Grouped, Lock, Member, Moment, Operation, Plan, Refusal, Usual};
 use crate::rules::active;
 use crate::unit::Sink;
 
@@ -23,7 +27,7 @@ impl<S: Sink> Participants<'_, S> {
     /// [`Rejected::RoomFull`]; [`Rejected::AlreadyPresent`] with the seat they have; [`Rejected::Banned`];
     /// [`Rejected::UserInactive`]; [`Rejected::HostSeat`]; [`Rejected::NotAllowed`]; [`Conflict::SameInstant`].
     pub async fn join(&self, room: RoomId, user: UserId, role: ParticipantRole) -> Result<room_participant::Model> {
-        self.source.perform(Join { room, user, role }).await
+        self.source.perform_grouped(Join { room, user, role }).await
     }
 }
 
@@ -36,6 +40,63 @@ pub(crate) struct Join {
 impl Operation for Join {
     const NAME: &'static str = "participants.join";
     type Output = room_participant::Model;
+    const CONTESTED: &'static [&'static str] = &["uq_room_participants_current", "uq_room_participants_joined"];
+
+    /// An active user who is not the owner, has no seat and no ban, and comes into a live room that is not full: 3 changes, of
+    /// which the room's comes first, since it is what others wait for. Whether there is a seat or a ban is asked before the room
+    /// is locked, so it may have grown old by then: the unique indexes hold it, and the plan answers.
+    fn usual(&self, at: &Moment<'_>) -> Option<Usual<Self::Output>> {
+        let Self { room, user, role } = *self;
+        if role == ParticipantRole::Host || at.only_oneself(Asked::Join, Some(room), user).is_some() {
+            return None;
+        }
+        let id = at.id();
+        let joined = self.joined(at.actor);
+        let plan = Plan::new(at, "event_1")
+            .bind("room", room)
+            .bind("user", user)
+            .bind("participant", id)
+            .bind("role", Bind::of_enum(&role))
+            .update::<room::Entity>(
+                "room",
+                &["id"],
+                counted_in(at.dialect),
+                format!(
+                    "id = :room AND deleted_at IS NULL AND status = 'LIVE' AND owner_id <> :user
+                        AND active_participants < max_participants
+                        AND NOT EXISTS (SELECT 1 FROM room_participants WHERE {OF_USER} AND (left_at IS NULL OR is_banned){})
+                        AND (SELECT is_active FROM users WHERE id = :user AND deleted_at IS NULL{})",
+                    at.dialect.among_current(),
+                    at.dialect.for_share()
+                ),
+            )
+            .lookup(
+                "seat",
+                &["room_id"],
+                "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned)
+                SELECT :participant, :user, room.id, :role, :now, FALSE, FALSE FROM room RETURNING room_id",
+            )
+            .event_as(at, "event_1", &Event::of(&joined, "seat").room("seat.room_id"));
+        let answer = room_participant::Model {
+            id: ParticipantId::from_uuid(id),
+            user_id: user,
+            room_id: room,
+            role,
+            joined_at: at.now,
+            left_at: None,
+            is_kicked: false,
+            kicked_at: None,
+            kicked_by: None,
+            kick_reason: None,
+            is_banned: false,
+            banned_at: None,
+            banned_by: None,
+            ban_reason: None,
+            ban_expires_at: None,
+            duration_seconds: None,
+        };
+        Some(Usual { plan, answer })
+    }
 
     fn plan(&self, at: &Moment<'_>) -> Plan {
         let Self { room, user, role } = *self;
@@ -84,11 +145,7 @@ impl Operation for Join {
                 ELSE 'HOST' END",
             "participant_role",
         );
-        let peak = at.dialect.later("peak_participants", "active_participants + 1");
-        let joined = Change::UserJoined {
-            target: (at.actor.user_id() != Some(user)).then_some(user),
-            role,
-        };
+        let joined = self.joined(at.actor);
         lift_expired_ban(at, plan, user, "room")
             // The unique indexes see what others committed meanwhile, and say no without an error.
             .insert::<room_participant::Entity>(
@@ -103,10 +160,9 @@ impl Operation for Join {
             .effect(
                 "counted",
                 format!(
-                    "UPDATE rooms SET active_participants = active_participants + 1, total_joins = total_joins + 1,
-                        peak_participants = {peak}, status = 'LIVE', started_at = COALESCE(started_at, :now),
-                        updated_at = :now
-                    WHERE id = (SELECT room_id FROM seat)"
+                    "UPDATE rooms SET {}, status = 'LIVE', started_at = COALESCE(started_at, :now)
+                    WHERE id = (SELECT room_id FROM seat)",
+                    counted_in(at.dialect)
                 ),
             )
             .event(
@@ -124,6 +180,108 @@ impl Operation for Join {
                     .computed("role", "seat.role"),
             )
     }
+}
+
+impl Grouped for Join {
+    fn room(&self) -> RoomId {
+        self.room
+    }
+
+    fn user(&self) -> UserId {
+        self.user
+    }
+
+    fn is_ordinary(&self, actor: &Actor) -> bool {
+        self.role != ParticipantRole::Host && may(Asked::Join, actor.role_towards(self.user), None)
+    }
+
+    /// Seats all for whom [`Join::usual`] would do it, as far as there are seats, up to the first for whom it would not: whoever is
+    /// behind them comes after them.
+    fn together(at: &Moment<'_>, room: RoomId, those: &[Member<'_, Self>]) -> Plan {
+        let mut asked = AskedList::of(AuditAction::UserJoined);
+        for Member { operation, actor } in those {
+            let own = [
+                ("participant", json!(at.id())),
+                ("role", enum_text(&operation.role).into()),
+            ];
+            let event = operation.joined(actor);
+            asked.push(at, operation.user, actor, &event, &own);
+        }
+        let peak = at
+            .dialect
+            .later("peak_participants", "active_participants + seated.number");
+        Plan::new(at, "seated_members")
+            .bind("room", room)
+            .asked(asked, ", participant uuid, role participant_role")
+            // Users before rooms, and they in one order.
+            .lookup(
+                "member",
+                &["id"],
+                format!(
+                    "SELECT id FROM users WHERE {} AND deleted_at IS NULL AND is_active ORDER BY id{}",
+                    at.dialect.among("id", "SELECT about FROM asked"),
+                    at.dialect.for_share()
+                ),
+            )
+            .lookup(
+                "room",
+                &["id", "owner_id", "free"],
+                format!(
+                    "SELECT id, owner_id, max_participants - active_participants AS free FROM rooms
+                    WHERE id = :room AND deleted_at IS NULL AND status = 'LIVE' AND EXISTS (SELECT 1 FROM member){}",
+                    at.dialect.for_change()
+                ),
+            )
+            .lookup(
+                "seat",
+                &["room_id"],
+                // The scalar subquery is a look by key for each; NOT EXISTS might be planned as a walk through all who are present.
+                format!(
+                    "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned)
+                    SELECT participant, about, room_id, role, :now, FALSE, FALSE FROM (
+                        SELECT asked.*, room.id AS room_id, room.free, min(CASE WHEN member.id IS NOT NULL
+                            AND asked.about <> room.owner_id AND (SELECT id FROM room_participants
+                            WHERE room_id = :room AND user_id = asked.about AND (left_at IS NULL OR is_banned){} LIMIT 1) IS NULL THEN NULL ELSE asked.place END) OVER () AS unfit
+                        FROM room CROSS JOIN asked LEFT JOIN member ON member.id = asked.about
+                    ) AS those WHERE place < free AND place < COALESCE(unfit, place + 1) ORDER BY place ON CONFLICT DO NOTHING RETURNING {}",
+                    at.dialect.among_current(),
+                    at.dialect.columns_of::<room_participant::Entity>()
+                ),
+            )
+            .effect(
+                "counted",
+                format!(
+                    "UPDATE rooms SET active_participants = active_participants + seated.number,
+                        total_joins = total_joins + seated.number, peak_participants = {peak}, updated_at = :now
+                    FROM (SELECT room_id, CAST(count(*) AS integer) AS number FROM seat GROUP BY room_id) AS seated
+                    WHERE rooms.id = seated.room_id"
+                ),
+            )
+            .asked_events("")
+            .lookup(
+                "seated_members",
+                &["place"],
+                "SELECT seat.*, asked.place FROM seat JOIN asked ON asked.about = seat.user_id",
+            )
+    }
+}
+
+impl Join {
+    fn joined(&self, actor: &Actor) -> Change {
+        Change::UserJoined {
+            target: (actor.user_id() != Some(self.user)).then_some(self.user),
+            role: self.role,
+        }
+    }
+}
+
+/// SQL that counts somebody in.
+fn counted_in(dialect: Dialect) -> String {
+    let peak = dialect.later("peak_participants", "active_participants + 1");
+    format!(
+        "active_participants = active_participants + 1, total_joins = total_joins + 1, peak_participants = {peak},
+            updated_at = :now"
+    )
 }
 
 /// A participation of `:user` in `:room`.
@@ -166,7 +324,10 @@ pub(super) fn lift_expired_ban(at: &Moment<'_>, plan: Plan, user: UserId, room: 
         "lifted",
         &["id", "room_id"],
         "is_banned = FALSE",
-        format!("room_id = (SELECT id FROM {room}) AND user_id = :user AND is_banned AND ban_expires_at <= :now"),
+        format!(
+            "room_id = (SELECT id FROM {room}) AND user_id = :user AND is_banned AND ban_expires_at <= :now{}",
+            at.dialect.among_current()
+        ),
     )
     .event(at, &Event::of(&change, "lifted").room("lifted.room_id"))
 }

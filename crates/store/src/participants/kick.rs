@@ -3,7 +3,7 @@
 use entity::{ParticipantRole, RoomId, UserId, room_participant};
 
 use super::Participants;
-use super::leave::SEAT;
+use super::leave::seat_key;
 use crate::authority::Operation as Asked;
 use crate::error::{Error, Rejected, Result};
 use crate::event::Change;
@@ -70,7 +70,7 @@ impl Operation for Kick {
                     end_participation_set(at.dialect),
                     at.dialect.later(":now", "joined_at"),
                 ),
-                SEAT,
+                seat_key(at.dialect),
             )
             .room_exists(room)
             // Who may kick nobody learns nothing about who is there.

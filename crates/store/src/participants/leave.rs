@@ -1,12 +1,14 @@
 //! `leave`: a user gives the seat up.
 
-use entity::{RoomId, UserId, room_participant};
+use entity::{AuditAction, RoomId, UserId, room_participant};
 
 use super::Participants;
-use crate::authority::Operation as Asked;
+use crate::actor::Actor;
+use crate::authority::{Operation as Asked, may};
+use crate::database::Dialect;
 use crate::error::{Rejected, Result};
 use crate::event::Change;
-use crate::operation::{Columns, Event, Moment, Operation, Plan};
+use crate::operation::{AskedList, Columns, Event, Grouped, Member, Moment, Operation, Plan};
 use crate::rules::{end_if_empty, end_participation_set};
 use crate::settings::EmptyRoomPolicy;
 use crate::unit::Sink;
@@ -21,7 +23,7 @@ impl<S: Sink> Participants<'_, S> {
     pub async fn leave(&self, room: RoomId, user: UserId) -> Result<room_participant::Model> {
         let empty_rooms = self.source.context().empty_rooms();
         self.source
-            .perform(Leave {
+            .perform_grouped(Leave {
                 room,
                 user,
                 empty_rooms,
@@ -46,16 +48,18 @@ impl Operation for Leave {
             user,
             empty_rooms,
         } = *self;
-        let left = Change::UserLeft {
-            target: (at.actor.user_id() != Some(user)).then_some(user),
-            duration_seconds: 0,
-        };
+        let left = self.left(at.actor);
         let plan = Plan::new(at, "seat")
             .denied(at.only_oneself(Asked::Leave, Some(room), user))
             .bind("user", user)
             .lock_room(room, &["id"])
             .room_exists(room)
-            .update::<room_participant::Entity>("seat", Columns::All, end_participation_set(at.dialect), SEAT)
+            .update::<room_participant::Entity>(
+                "seat",
+                Columns::All,
+                end_participation_set(at.dialect),
+                seat_key(at.dialect),
+            )
             .found("seat", Rejected::NotPresent { user, room })
             .count_out("seat")
             .event(
@@ -68,5 +72,83 @@ impl Operation for Leave {
     }
 }
 
+impl Grouped for Leave {
+    fn room(&self) -> RoomId {
+        self.room
+    }
+
+    fn user(&self) -> UserId {
+        self.user
+    }
+
+    fn is_ordinary(&self, actor: &Actor) -> bool {
+        may(Asked::Leave, actor.role_towards(self.user), None)
+    }
+
+    /// Ends the participations of all who are present. Where the room would end with the last of them, somebody else must be left.
+    fn together(at: &Moment<'_>, room: RoomId, those: &[Member<'_, Self>]) -> Plan {
+        let mut asked = AskedList::of(AuditAction::UserLeft);
+        for Member { operation, actor } in those {
+            asked.push(at, operation.user, actor, &operation.left(actor), &[]);
+        }
+        let keeps_open = those
+            .iter()
+            .all(|member| member.operation.empty_rooms == EmptyRoomPolicy::KeepOpen);
+        let somebody_stays = if keeps_open {
+            "TRUE"
+        } else {
+            "active_participants > (SELECT count(*) FROM asked)"
+        };
+        Plan::new(at, "members")
+            .bind("room", room)
+            .asked(asked, "")
+            .lookup(
+                "room",
+                &["id"],
+                format!(
+                    "SELECT id FROM rooms WHERE id = :room AND deleted_at IS NULL AND {somebody_stays}{}",
+                    at.dialect.for_change()
+                ),
+            )
+            .lookup(
+                "seat",
+                &["room_id"],
+                format!(
+                    "UPDATE room_participants SET {} WHERE room_id = (SELECT id FROM room) AND left_at IS NULL AND {}{} RETURNING {}",
+                    end_participation_set(at.dialect),
+                    at.dialect.among("user_id", "SELECT about FROM asked"),
+                    at.dialect.among_current(),
+                    at.dialect.columns_of::<room_participant::Entity>()
+                ),
+            )
+            .effect(
+                "counted",
+                "UPDATE rooms SET active_participants = active_participants - ended.number, updated_at = :now
+                FROM (SELECT room_id, CAST(count(*) AS integer) AS number FROM seat GROUP BY room_id) AS ended
+                WHERE rooms.id = ended.room_id",
+            )
+            .asked_events(" || jsonb_build_object('duration_seconds', seat.duration_seconds)")
+            .lookup(
+                "members",
+                &["place"],
+                "SELECT seat.*, asked.place FROM seat JOIN asked ON asked.about = seat.user_id",
+            )
+    }
+}
+
+impl Leave {
+    fn left(&self, actor: &Actor) -> Change {
+        Change::UserLeft {
+            target: (actor.user_id() != Some(self.user)).then_some(self.user),
+            duration_seconds: 0,
+        }
+    }
+}
+
 /// The key of the seat of `:user` in the step `room`.
-pub(super) const SEAT: &str = "room_id = (SELECT id FROM room) AND user_id = :user AND left_at IS NULL";
+pub(super) fn seat_key(dialect: Dialect) -> String {
+    format!(
+        "room_id = (SELECT id FROM room) AND user_id = :user AND left_at IS NULL{}",
+        dialect.among_current()
+    )
+}

@@ -3,7 +3,7 @@
 use entity::{ParticipantRole, RoomId, UserId, room_participant};
 
 use super::Participants;
-use super::leave::SEAT;
+use super::leave::seat_key;
 use crate::authority::Operation as Asked;
 use crate::database::statement::enum_text;
 use crate::error::{Rejected, Result};
@@ -66,7 +66,12 @@ impl Operation for ChangeRole {
             .bind("user", user)
             .lock_room(room, &["id", "owner_id"])
             .find_own_seat()
-            .update::<room_participant::Entity>("seat", Columns::All, format!("role = '{}'", enum_text(&to)), SEAT)
+            .update::<room_participant::Entity>(
+                "seat",
+                Columns::All,
+                format!("role = '{}'", enum_text(&to)),
+                seat_key(at.dialect),
+            )
             .room_exists(room)
             .allowed(operation, room, Some(user))
             .found("seat", Rejected::NotPresent { user, room })

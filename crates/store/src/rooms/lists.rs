@@ -1,14 +1,18 @@
 //! Finding rooms: by code with all that a lobby shows, and in lists.
 
-use entity::{RoomStatus, UserId, room, room_participant, user};
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ColumnTrait, FromQueryResult, JoinType, QueryFilter, QueryResult, QuerySelect, RelationTrait, Select};
+use entity::{RoomStatus, UserId, room, room_participant};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, DbErr, QueryFilter, Select};
 
 use super::{Rooms, typed_code};
+use crate::database::statement::Query;
+use crate::database::{Dialect, LookUp, Rows};
 use crate::error::Result;
 use crate::page::{Page, PageRequest};
-use crate::participants::{ParticipantWithUser, Participants, Person};
-use crate::read::{Fetch, FetchEntity};
+use crate::participants::{self, ParticipantWithUser, Person};
+use crate::person::Names;
+use crate::read::{ByHand, Fetch, FetchEntity};
+use crate::row::{self, Cells, FromRow};
 use crate::scope::{self, Visibility};
 use crate::unit::Source;
 
@@ -45,7 +49,7 @@ impl RoomFilter {
         match self {
             Self::OwnedBy(owner) => rooms.filter(room::Column::OwnerId.eq(owner)),
             Self::AttendedBy(user) => {
-                let attended = Query::select()
+                let attended = sea_orm::sea_query::Query::select()
                     .column(room_participant::Column::RoomId)
                     .from(room_participant::Entity)
                     .and_where(Expr::col(room_participant::Column::UserId).eq(user))
@@ -87,32 +91,44 @@ impl RoomFilter {
 }
 
 impl<S: Source, V: Visibility> Rooms<'_, S, V> {
-    /// The room with this code, as people type it (white space, dashes and case do not matter), with its owner and who is
-    /// present. Two statements, however many are present.
+    /// The room with this code, as people type it: white space, dashes and case do not matter. One statement, served by
+    /// `uq_rooms_room_code`. Nobody else is looked at: see [`Rooms::find_overview`].
     ///
     /// # Errors
     /// None beyond the database's own; what could be no code at all is simply not found.
-    pub async fn find_by_code(&self, code: &str) -> Result<Option<RoomOverview>> {
+    pub async fn find_by_code(&self, code: &str) -> Result<Option<room::Model>> {
         let Some(code) = typed_code(code) else {
             return Ok(None);
         };
-        let found = scope::find::<room::Entity, V>()
+        scope::find::<room::Entity, V>()
             .filter(room::Column::RoomCode.eq(code))
-            .join(JoinType::LeftJoin, room::Relation::User.def())
-            .expr_as(
-                Expr::case(user::Column::DeletedAt.is_null(), user::Column::Username.into_expr()),
-                Person::USERNAME,
-            )
-            .column_as(user::Column::DisplayName, Person::DISPLAY_NAME)
-            .fetch_all_as::<RoomWithOwner, _>(self.source, "rooms.find_by_code")
-            .await?
-            .into_iter()
-            .next();
-        let Some(RoomWithOwner { room, owner }) = found else {
+            .fetch_one(self.source, "rooms.find_by_code")
+            .await
+    }
+
+    /// The room with this code, as in [`Rooms::find_by_code`], with its owner and everybody who is present. One statement, however many
+    /// are present or were before: served by `uq_rooms_room_code` and `ix_room_participants_present`, and a look at each user's row
+    /// by its key.
+    ///
+    /// # Errors
+    /// None beyond the database's own; what could be no code at all is simply not found.
+    pub async fn find_overview(&self, code: &str) -> Result<Option<RoomOverview>> {
+        let Some(code) = typed_code(code) else {
             return Ok(None);
         };
-        let present = Participants::new(self.source).all_present(room.id).await?;
-        Ok(Some(RoomOverview { room, owner, present }))
+        let dialect = self.source.context().dialect();
+        let rows = ByHand(overview::<V>(dialect, &code).statement(dialect))
+            .fetch_with(self.source, "rooms.find_overview", OverviewRow::read)
+            .await?;
+        let (mut found, mut present) = (None, Vec::with_capacity(rows.len()));
+        for row in rows {
+            match row {
+                OverviewRow::Room { room, owner } => found = Some((*room, owner)),
+                OverviewRow::Present(seat) => present.push(*seat),
+            }
+        }
+        present.sort_by_key(ParticipantWithUser::place);
+        Ok(found.map(|(room, owner)| RoomOverview { room, owner, present }))
     }
 
     /// Rooms that the filter names, page by page.
@@ -143,19 +159,45 @@ impl<S: Source, V: Visibility> Rooms<'_, S, V> {
     }
 }
 
-struct RoomWithOwner {
-    room: room::Model,
-    owner: Option<Person>,
+/// One row is the room's, the others are those of who is present: so nothing is sent twice. To have the room in each row of a join
+/// takes longer than this from the first guest on, and twice as long with hundreds.
+fn overview<V: Visibility>(dialect: Dialect, code: &str) -> Query {
+    let owner = dialect.look_up(LookUp {
+        table: "users",
+        name: "owner",
+        key: "room.owner_id",
+        rows: Rows::IfAny,
+    });
+    Query::new(format!(
+        "WITH room AS MATERIALIZED (SELECT * FROM rooms WHERE room_code = :code AND {visible})
+        SELECT {room}, {no_seat}, owner.username, owner.display_name FROM room {owner}
+        UNION ALL
+        SELECT {no_room}, seat.* FROM ({seats}) AS seat",
+        visible = V::CONDITION,
+        room = row::columns_of::<room::Entity>(Some("room")),
+        no_seat = row::nothing_of::<room_participant::Model>(),
+        no_room = row::nothing_of::<room::Model>(),
+        seats = participants::lists::everybody_present(dialect, "(SELECT id FROM room)"),
+    ))
+    .bind("code", code)
 }
 
-impl FromQueryResult for RoomWithOwner {
-    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, sea_orm::DbErr> {
-        let room = room::Model::from_query_result(row, prefix)?;
-        let username: Option<String> = row.try_get_by(Person::USERNAME)?;
-        let owner = match username {
-            Some(_) => Some(Person::from_row(room.owner_id, row)?),
-            None => None,
+enum OverviewRow {
+    Room {
+        room: Box<room::Model>,
+        owner: Option<Person>,
+    },
+    Present(Box<ParticipantWithUser>),
+}
+
+impl OverviewRow {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, DbErr> {
+        let Some(room) = cells.read::<Option<room::Model>>()? else {
+            return ParticipantWithUser::read(cells).map(|seat| Self::Present(Box::new(seat)));
         };
-        Ok(Self { room, owner })
+        cells.skip(room_participant::Model::COLUMNS.len());
+        let owner = cells.read::<Option<Names>>()?.map(|names| names.of(room.owner_id));
+        let room = Box::new(room);
+        Ok(Self::Room { room, owner })
     }
 }

@@ -13,7 +13,7 @@ use crate::actor::Actor;
 use crate::context::Context;
 use crate::database::{Dialect, durability};
 use crate::error::{Error, Result};
-use crate::operation::{Answer, Moment, Operation};
+use crate::operation::{Answer, Grouped, Member, Moment, Operation};
 use crate::settings::{EmptyRoomPolicy, StoreSettings};
 use crate::unit::sealed::Sealed;
 use crate::unit::{Sink, Source};
@@ -80,6 +80,13 @@ impl Sink for Recorder {
             dialect,
             ids: self.context.ids(),
         };
+        if let (Some(usual), Dialect::Postgres) = (operation.usual(&moment), dialect) {
+            self.note(Listed {
+                name: O::NAME,
+                statement: usual.plan.as_one_statement(),
+                columns: Vec::new(),
+            });
+        }
         for (statement, has_answer) in operation.plan(&moment).all_statements(dialect) {
             let columns = if has_answer { O::Output::columns() } else { Vec::new() };
             self.note(Listed {
@@ -91,6 +98,29 @@ impl Sink for Recorder {
         Err(Error::Aborted {
             reason: "the statement was listed, not sent",
         })
+    }
+
+    async fn perform_grouped<O: Grouped>(&self, operation: O) -> Result<O::Output> {
+        let dialect = self.context.dialect();
+        if dialect == Dialect::Postgres {
+            let moment = Moment {
+                now: DateTime::UNIX_EPOCH,
+                actor: &self.actor,
+                dialect,
+                ids: self.context.ids(),
+            };
+            let member = Member {
+                operation: &operation,
+                actor: &self.actor,
+            };
+            let plan = O::together(&moment, operation.room(), &[member]);
+            self.note(Listed {
+                name: O::NAME,
+                statement: plan.as_one_statement(),
+                columns: O::Output::columns(),
+            });
+        }
+        self.perform(operation).await
     }
 }
 

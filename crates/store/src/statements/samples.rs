@@ -52,7 +52,6 @@ pub(super) async fn call_everything(on: &Recorder) {
     audit(on).await;
     let statistics = Statistics::new(on);
     let _ = statistics.of_room(ROOM).await;
-    let _ = statistics.totals_of_room(ROOM).await;
     let _ = statistics.of_user(USER).await;
 }
 
@@ -89,6 +88,9 @@ async fn rooms(on: &Recorder) {
     let _ = rooms().find_by_code("ABCD").await;
     let _ = rooms().deleted().find_by_code("ABCD").await;
     let _ = rooms().any().find_by_code("ABCD").await;
+    let _ = rooms().find_overview("ABCD").await;
+    let _ = rooms().deleted().find_overview("ABCD").await;
+    let _ = rooms().any().find_overview("ABCD").await;
     for filter in [
         RoomFilter::OwnedBy(USER),
         RoomFilter::AttendedBy(USER),
@@ -119,7 +121,6 @@ async fn participants(on: &Recorder) {
         let _ = participants.demote(ROOM, user).await;
         let _ = participants.hand_over_host(ROOM, user).await;
     }
-    let _ = participants.all_present(ROOM).await;
     for page in pages() {
         let _ = participants.list_present(ROOM, &page).await;
         let _ = participants.list_history(ROOM, &page).await;
@@ -178,18 +179,21 @@ async fn audit(on: &Recorder) {
     }
     crate::audit::writer::list_statements(on).await;
     // Each part of a filter may be named or not.
-    for bits in 0..1_u8 << 7 {
-        let on_bit = |bit: u8| bits & (1 << bit) != 0;
+    for bits in 0..1_u16 << 8 {
+        let on_bit = |bit: u16| bits & (1 << bit) != 0;
         let at = DateTime::<Utc>::UNIX_EPOCH;
         let filter = AuditFilter {
             room: on_bit(0).then_some(ROOM),
             actor: on_bit(1).then_some(USER),
             target: on_bit(2).then_some(USER),
-            actions: if on_bit(3) {
-                vec![AuditAction::UserJoined]
-            } else {
-                Vec::new()
-            },
+            // Those that an index has, and those that none has.
+            actions: [
+                on_bit(3).then_some(AuditAction::UserKicked),
+                on_bit(7).then_some(AuditAction::UserJoined),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             since: on_bit(4).then_some(at),
             until: on_bit(5).then_some(at + chrono::TimeDelta::days(1)),
             address: on_bit(6).then_some([127, 0, 0, 1].into()),

@@ -1,7 +1,7 @@
 //! Logins: what they leave behind, and signing in through an external provider.
 
 use entity::{AuditLogId, AuthProviderId, UserId, auth_provider, user};
-use sea_orm::{ColumnTrait, QueryFilter};
+use sea_orm::{ColumnTrait, QueryFilter, QuerySelect};
 
 use super::register::{CheckedProfile, RegisterWithProvider};
 use super::{ProviderProfile, Users, has_name_or_address};
@@ -12,7 +12,7 @@ use crate::error::{Conflict, Error, Rejected, Result, Subject};
 use crate::event::{Change, Observation};
 use crate::input;
 use crate::operation::{Columns, Event, Lock, Moment, Operation, Plan};
-use crate::read::FetchEntity;
+use crate::read::{Fetch, FetchEntity};
 use crate::rules::active;
 use crate::scope::{self, Live};
 use crate::unit::{Sink, only_the_system};
@@ -64,12 +64,14 @@ impl<S: Sink> Users<'_, S> {
     pub async fn record_failed_login(&self, login: &str) -> Result<AuditLogId> {
         let dialect = self.source.context().dialect();
         let key = input::login_key(login);
-        let user = scope::find::<user::Entity, Live>()
+        let found = scope::find::<user::Entity, Live>()
             .filter(has_name_or_address(dialect, Some(&key), Some(&key)))
-            .fetch_one(self.source, "record_failed_login")
+            .select_only()
+            .column(user::Column::Id)
+            .fetch_with(self.source, "record_failed_login", |cells| cells.next("id"))
             .await?;
         let observation = Observation::UserLoginFailed {
-            target: user.map(|user| user.id),
+            target: found.first().copied(),
             login: login.to_owned(),
         };
         Audit::new(self.source).append(None, observation).await

@@ -160,7 +160,8 @@ fn entry(kind: &str, table: &str, name: &str) -> Named {
     }
 }
 
-/// NOT NULL is a constraint from PostgreSQL 18 on (`n`), which nobody names. Partitions are left out: `partitions` has them.
+/// NOT NULL is a constraint from PostgreSQL 18 on (`n`), which nobody names. The last part finds the rules that a trigger's function
+/// holds under the name of a constraint. Partitions are left out: `partitions` has them.
 const POSTGRES_NAMES: &str = "
     SELECT format('%s %s %s', CASE contype WHEN 'p' THEN 'pk' WHEN 'f' THEN 'fk' WHEN 'c' THEN 'ck' ELSE 'uq' END,
         conrelid::regclass, conname)
@@ -175,6 +176,11 @@ const POSTGRES_NAMES: &str = "
     UNION ALL
     SELECT format('tr %s %s', tgrelid::regclass, tgname)
     FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+    WHERE relnamespace = 'public'::regnamespace AND NOT tgisinternal AND NOT relispartition
+    UNION
+    SELECT format('%s %s %s', left(name[1], 2), tgrelid::regclass, name[1])
+    FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid,
+        regexp_matches(prosrc, '''((?:ck|fk|tr)_' || relname || '_[a-z_]+)''', 'g') AS name
     WHERE relnamespace = 'public'::regnamespace AND NOT tgisinternal AND NOT relispartition";
 
 const SQLITE_NAMES: &str = r#"

@@ -204,10 +204,12 @@ async fn codes_are_found_as_people_type_them(db: TestDb) {
         code.chars().map(|c| format!("{c}-")).collect(),
     ] {
         let found = db.store.rooms().find_by_code(&typed).await.unwrap();
+        assert_eq!(found, Some(room.clone()), "{typed:?}");
+        let found = db.store.rooms().find_overview(&typed).await.unwrap();
         assert_eq!(found.map(|found| found.room), Some(room.clone()), "{typed:?}");
     }
     let found = db.store.rooms().find_by_code(&other.room_code).await.unwrap();
-    assert_eq!(found.map(|found| found.room), Some(other));
+    assert_eq!(found, Some(other));
 }
 
 async fn what_could_be_no_code_is_not_found(db: TestDb) {
@@ -227,6 +229,8 @@ async fn what_could_be_no_code_is_not_found(db: TestDb) {
         &format!("{}\u{0}", room.room_code),
     ] {
         let found = db.store.rooms().find_by_code(typed).await;
+        assert!(matches!(found, Ok(None)), "{:.20}: {found:?}", typed.escape_debug());
+        let found = db.store.rooms().find_overview(typed).await;
         assert!(matches!(found, Ok(None)), "{:.20}: {found:?}", typed.escape_debug());
     }
 }

@@ -13,6 +13,8 @@ mod catalog;
 mod checks;
 mod declared;
 mod harness;
+mod hot_rooms_support;
+mod metering;
 mod rows;
 mod violations;
 mod wire;
@@ -29,10 +31,15 @@ mod codes;
 mod column_types;
 mod connecting;
 mod constraints;
+mod costs;
+mod costs_growth;
 mod durability;
 mod erasure;
 mod export;
 mod grants;
+mod hot_rooms;
+mod hot_rooms_answers;
+mod hot_rooms_failures;
 mod immutability;
 mod input;
 mod lifecycle;
@@ -46,6 +53,7 @@ mod paging;
 mod participants;
 mod partitioning;
 mod presence;
+mod presence_plans;
 mod races;
 mod recordings;
 mod recordings_races;
@@ -82,10 +90,15 @@ fn main() -> std::process::ExitCode {
         column_types::cases(),
         connecting::cases(),
         constraints::cases(),
+        costs::cases(),
+        costs_growth::cases(),
         durability::cases(),
         erasure::cases(),
         export::cases(),
         grants::cases(),
+        hot_rooms::cases(),
+        hot_rooms_answers::cases(),
+        hot_rooms_failures::cases(),
         immutability::cases(),
         input::cases(),
         lifecycle::cases(),
@@ -99,6 +112,7 @@ fn main() -> std::process::ExitCode {
         participants::cases(),
         partitioning::cases(),
         presence::cases(),
+        presence_plans::cases(),
         races::cases(),
         recordings::cases(),
         recordings_races::cases(),

@@ -170,7 +170,7 @@ async fn fresh_clears_away_what_is_in_its_way(db: TestDb) {
 const OBSTACLES: &[(&str, &str)] = &[
     ("CREATE TABLE rooms (id integer)", "DROP TABLE rooms"),
     (
-        "CREATE TABLE notes (id integer); CREATE INDEX ix_audit_logs_action ON notes (id)",
+        "CREATE TABLE notes (id integer); CREATE INDEX ix_audit_logs_target_user ON notes (id)",
         "DROP TABLE notes",
     ),
 ];

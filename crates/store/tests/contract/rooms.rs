@@ -169,8 +169,13 @@ async fn deleted_rooms_are_seen_by_who_asks_for_them(db: TestDb) {
                 other => panic!("{other:?}"),
             }
         }
-        let by_code = by_code.map(|found| found.map(|found| found.room));
-        for found in [by_id, by_code] {
+        let overviews = [
+            store.rooms().find_overview(code).await.unwrap(),
+            store.rooms().deleted().find_overview(code).await.unwrap(),
+            store.rooms().any().find_overview(code).await.unwrap(),
+        ];
+        let overviews = overviews.map(|found| found.map(|found| found.room));
+        for found in [by_id, by_code, overviews] {
             assert_eq!(found.each_ref().map(Option::is_some), seen);
             assert!(
                 found

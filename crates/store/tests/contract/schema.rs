@@ -84,10 +84,10 @@ const POSTGRES_DRIFTS: &[(&str, &[&str])] = &[
     ),
     (
         // The key of a partitioned table has to have the time in it.
-        "ALTER TABLE audit_logs DROP CONSTRAINT pk_audit_logs, ADD CONSTRAINT pk_audit_logs PRIMARY KEY (timestamp, id)",
+        "ALTER TABLE audit_logs DROP CONSTRAINT pk_audit_logs, ADD CONSTRAINT pk_audit_logs PRIMARY KEY (id, timestamp)",
         &[
-            "- audit_logs: primary key (id, timestamp)",
-            "+ audit_logs: primary key (timestamp, id)",
+            "- audit_logs: primary key (timestamp, id)",
+            "+ audit_logs: primary key (id, timestamp)",
         ],
     ),
     (
@@ -293,6 +293,8 @@ fn answers_as(name: &str) -> &str {
         | "tr_audit_logs_no_delete"
         | "tr_audit_logs_no_replace"
         | "tr_audit_logs_no_truncate" => "tr_audit_logs_immutable",
+        "tr_users_no_delete" | "tr_users_no_rename" | "tr_users_no_truncate" => "tr_users_kept",
+        "tr_rooms_no_delete" | "tr_rooms_no_rename" | "tr_rooms_no_truncate" => "tr_rooms_kept",
         other => other,
     }
 }
@@ -306,7 +308,11 @@ async fn every_constraint_is_listed_and_every_listed_one_exists(db: TestDb) {
     assert_eq!(names.clone().collect::<Facts>().len(), CONSTRAINTS.len());
     let listed: Facts = names.filter(|name| !only_on_sqlite.contains(name)).collect();
     let named = catalog::named(&db.raw().await).await;
-    let existing = named.iter().filter(|named| named.kind != "ix");
+    // Triggers that refuse under the names of the rules that they hold.
+    let of_rules = |name: &str| name.ends_with("_rules") || name.ends_with("_references");
+    let existing = named
+        .iter()
+        .filter(|named| named.kind != "ix" && !of_rules(&named.name));
     let existing: Facts = existing.map(|named| answers_as(&named.name).to_owned()).collect();
     assert_eq!(listed, existing);
 }

@@ -57,6 +57,9 @@ impl Wire {
 async fn accept(listener: TcpListener, server: String, wire: Wire) {
     while let Ok((client, _)) = listener.accept().await {
         let upstream = TcpStream::connect(&server).await.unwrap();
+        // A message goes on in two writes, of which the second would wait for an acknowledgement of the first.
+        client.set_nodelay(true).unwrap();
+        upstream.set_nodelay(true).unwrap();
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = upstream.into_split();
         let requests = tokio::spawn(pass_on(from_client, to_server, wire.clone()));

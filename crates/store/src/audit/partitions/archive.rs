@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use entity::audit_log;
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
+use sea_orm::{ConnectionTrait, QueryResult};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWriteExt, BufWriter};
 
@@ -17,6 +17,7 @@ use crate::database::{Dialect, fault};
 use crate::error::{Error, Rejected, Result, Subject};
 use crate::notice::Notice;
 use crate::page::{Cursor, MAX_PAGE_SIZE};
+use crate::row::Cells;
 use crate::unit::only_the_system;
 use crate::unit::{Sink, Source, Unit};
 
@@ -45,7 +46,7 @@ impl AuditPartitions<'_> {
     /// When it breaks off, whatever the reason, no event is lost: the table is still there, and the next call goes on, from
     /// [`AuditPartitions::due`]. Of several processes one does it.
     ///
-    /// Detaching and dropping lock users, rooms and the audit log for a moment, and give way after 200 ms to try again as
+    /// Detaching locks the audit log for a moment, and gives way after 200 ms to try again as
     /// [`crate::RetryPolicy`] says. The export takes as long as it takes and holds up nobody. By the system alone.
     ///
     /// # Errors
@@ -152,9 +153,7 @@ impl AuditPartitions<'_> {
             sha256: archived.sha256.clone(),
         };
         unit.perform(Notice::of(None, &event)).await?;
-        for statement in sql::drop_detached(&table) {
-            run(&unit, &statement).await?;
-        }
+        run(&unit, &sql::drop_detached(&table)).await?;
         unit.commit().await?;
         Ok(archived)
     }
@@ -196,7 +195,7 @@ async fn rows(unit: &Unit, query: &Query) -> Result<Vec<QueryResult>> {
 
 async fn count(unit: &Unit, table: &str) -> Result<i64> {
     let found = rows(unit, &sql::count(table)).await?;
-    let events = found.first().map_or(Ok(0), |row| row.try_get_by("events"));
+    let events = found.first().map_or(Ok(0), |row| Cells::of(row).next("events"));
     events.map_err(|error| fault::read(Dialect::Postgres, &error, "audit_partitions.archive", false))
 }
 
@@ -216,7 +215,8 @@ async fn write(unit: &Unit, table: &str, file: &Path) -> Result<Contents> {
     loop {
         let page = rows(unit, &sql::rows(table, after, MAX_PAGE_SIZE)).await?;
         for row in &page {
-            let row = audit_log::Model::from_query_result(row, "")
+            let row = Cells::of(row)
+                .read::<audit_log::Model>()
                 .map_err(|error| unit.failed(&error, "audit_partitions.archive"))?;
             let event = ExportedEvent::from(row);
             after = Some(event.cursor());

@@ -7,13 +7,14 @@ mod archive;
 mod sql;
 
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
-use sea_orm::{DbErr, FromQueryResult};
+use sea_orm::DbErr;
 
 use crate::authority::Operation as Asked;
 use crate::database::statement::Query;
 use crate::database::{Dialect, fault};
 use crate::error::{Error, Invalid, Result, Rule};
 use crate::page::Cursor;
+use crate::row::Cells;
 use crate::unit::only_the_system;
 use crate::unit::{Acting, Source};
 
@@ -83,22 +84,22 @@ impl AuditPartitions<'_> {
         let failed = |error: DbErr| self.acting.failed(&error, "audit_partitions.list");
         let rows = sql::list().rows(Dialect::Postgres, &self.acting.executor()).await;
         let read = |row: &sea_orm::QueryResult| {
-            let row = Row::from_query_result(row, "").map_err(failed)?;
-            let state = match row.state.as_str() {
-                "attached" => PartitionState::Attached,
-                "default" => PartitionState::Default,
-                _ => PartitionState::Detached,
-            };
+            let cells = &mut Cells::of(row);
             Ok(AuditPartition {
-                name: row.name,
-                state,
-                since: row.since,
-                until: row.until,
-                bytes: row.bytes,
-                about_events: row.about_events,
+                name: cells.next("name")?,
+                state: match cells.next::<String>("state")?.as_str() {
+                    "attached" => PartitionState::Attached,
+                    "default" => PartitionState::Default,
+                    _ => PartitionState::Detached,
+                },
+                since: cells.next("since")?,
+                until: cells.next("until")?,
+                bytes: cells.next("bytes")?,
+                about_events: cells.next("about_events")?,
             })
         };
-        rows.map_err(failed)?.iter().map(read).collect()
+        let partitions: Result<_, DbErr> = rows.map_err(failed)?.iter().map(read).collect();
+        partitions.map_err(failed)
     }
 
     /// Makes the partitions of this month and of so many months ahead, those that are missing. Any number of processes may do so
@@ -153,7 +154,7 @@ impl AuditPartitions<'_> {
                 let rows = sql::attach(name, since, until)
                     .rows(Dialect::Postgres, &self.acting.executor())
                     .await?;
-                rows.first().map_or(Ok(false), |row| row.try_get_by("made"))
+                rows.first().map_or(Ok(false), |row| Cells::of(row).next("made"))
             };
             let error = match made.await {
                 Ok(made) => return Ok(made),
@@ -215,16 +216,6 @@ fn later(month: DateTime<Utc>, by: u32) -> DateTime<Utc> {
     month
         .checked_add_months(Months::new(by))
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
-}
-
-#[derive(FromQueryResult)]
-struct Row {
-    name: String,
-    state: String,
-    since: Option<DateTime<Utc>>,
-    until: Option<DateTime<Utc>>,
-    bytes: i64,
-    about_events: i64,
 }
 
 /// For the list of all statements: what is asked of a partition, here of the whole.

@@ -40,7 +40,7 @@ pub(crate) fn list() -> Query {
     )
 }
 
-/// Makes a partition: `made` is false if it is there. Locks users and rooms against changes, for a moment.
+/// Makes a partition: `made` is false if it is there. Appends go on meanwhile.
 pub(crate) fn attach(name: &str, since: DateTime<Utc>, until: DateTime<Utc>) -> Query {
     Query::new("SELECT attach_audit_partition(:name, :since, :until) AS made".to_owned())
         .bind("name", name)
@@ -48,10 +48,10 @@ pub(crate) fn attach(name: &str, since: DateTime<Utc>, until: DateTime<Utc>) -> 
         .bind("until", until)
 }
 
-/// Takes a partition out of the audit log; the table goes on as `detached`, as immutable as before. In the order of locks.
+/// Takes a partition out of the audit log; the table goes on as `detached`, as immutable as before.
 pub(crate) fn detach(name: &str, detached: &str, times: &str) -> [String; 2] {
     [
-        "LOCK TABLE users, rooms, audit_logs IN ACCESS EXCLUSIVE MODE".to_owned(),
+        "LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE".to_owned(),
         // A partition's own row triggers go with the parent's.
         format!(
             "ALTER TABLE audit_logs DETACH PARTITION {name};
@@ -69,12 +69,8 @@ pub(crate) fn claim(detached: &str) -> String {
     format!("LOCK TABLE {detached} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT")
 }
 
-pub(crate) fn drop_detached(detached: &str) -> [String; 2] {
-    [
-        // The foreign keys' triggers on these go with the table.
-        "LOCK TABLE users, rooms IN ACCESS EXCLUSIVE MODE".to_owned(),
-        format!("DROP TABLE {detached}"),
-    ]
+pub(crate) fn drop_detached(detached: &str) -> String {
+    format!("DROP TABLE {detached}")
 }
 
 /// The next events of a detached table, oldest first.

@@ -1,4 +1,4 @@
-//! The unit of work: a transaction, who acts in it, and when.
+//! A unit of work: a transaction, who acts in it, and when.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,223 +6,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
-use entity::user;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseExecutor, DatabaseTransaction, DbErr, QueryFilter, QueryResult, QueryTrait,
-    Statement, TransactionTrait,
-};
+use sea_orm::{DatabaseExecutor, DatabaseTransaction, DbErr, TransactionTrait};
 use tokio::sync::OwnedMutexGuard;
 
+use super::{Acting, Attempt, Sink, Source, TRIES_WITHOUT_REASON, missing_actor};
 use crate::actor::Actor;
-use crate::authority::Operation as Asked;
 use crate::context::Context;
 use crate::database::{Dialect, fault};
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, Result};
 use crate::notice::Notice;
-use crate::operation::{Answer, Moment, Operation, Plan, contested};
-use crate::scope;
-
-/// How often an operation whose plan did nothing, for no reason that could be found, is tried again.
-const TRIES_WITHOUT_REASON: u32 = 16;
-
-pub(crate) mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Acting {}
-    impl Sealed for super::Unit {}
-}
-
-/// Something to read from: a [`crate::Store`], an [`Acting`] or a [`Unit`], which sees its own changes.
-pub trait Source: sealed::Sealed + Send + Sync {
-    #[doc(hidden)]
-    fn executor(&self) -> DatabaseExecutor<'_>;
-
-    #[doc(hidden)]
-    fn context(&self) -> &Context;
-
-    /// Runs one statement that reads.
-    #[doc(hidden)]
-    fn rows(
-        &self,
-        during: &'static str,
-        statement: Statement,
-    ) -> impl Future<Output = Result<Vec<QueryResult>>> + Send {
-        async move {
-            let rows = self.executor().query_all_raw(statement).await;
-            rows.map_err(|error| self.failed(&error, during))
-        }
-    }
-
-    /// Translates an error of a read, and remembers it where it spoils a transaction.
-    #[doc(hidden)]
-    fn failed(&self, error: &DbErr, during: &'static str) -> Error {
-        fault::read(self.context().dialect(), error, during, false)
-    }
-}
-
-/// Something to write through: an [`Acting`], for single operations, or a [`Unit`].
-pub trait Sink: Source {
-    #[doc(hidden)]
-    fn actor(&self) -> &Actor;
-
-    #[doc(hidden)]
-    fn perform<O: Operation>(&self, operation: O) -> impl Future<Output = Result<O::Output>> + Send;
-}
-
-/// A store and an actor. Each operation is a unit of work of its own: on PostgreSQL most are one statement, which commits by
-/// itself. What fails for a passing reason is tried again as [`crate::RetryPolicy`] says.
-#[derive(Clone, Debug)]
-pub struct Acting {
-    context: Context,
-    actor: Actor,
-}
-
-impl Acting {
-    pub(crate) fn new(context: Context, actor: Actor) -> Self {
-        Self { context, actor }
-    }
-
-    /// Opens a unit of work by the same actor.
-    pub(crate) async fn begin(&self) -> Result<Unit> {
-        OpenUnit::begin(&self.context, &self.actor).await.map(Unit::new)
-    }
-
-    /// Tries once.
-    pub(crate) async fn attempt<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
-        let dialect = self.context.dialect();
-        let moment = Moment {
-            now: self.context.now(),
-            actor: &self.actor,
-            dialect,
-            ids: self.context.ids(),
-        };
-        // SQLite's time is read once the right to write is there.
-        if dialect == Dialect::Sqlite {
-            return self.attempt_in_unit(operation).await;
-        }
-        let plan = operation.plan(&moment);
-        if let Some(error) = plan.refused_already() {
-            return Ok(Attempt::Refused(error.clone()));
-        }
-        if !plan.following().is_empty() {
-            return self.attempt_in_unit(operation).await;
-        }
-        let failed = |error: DbErr, changes| contested::<O>(fault::read(dialect, &error, O::NAME, changes));
-        match plan.run(dialect, self.context.db()).await {
-            Ok(Some(row)) => O::Output::read(&row)
-                .map(Attempt::Done)
-                .map_err(|error| failed(error, false)),
-            Ok(None) => plan
-                .explain(dialect, &self.executor())
-                .await
-                .map(Attempt::from_refusal)
-                .map_err(|error| failed(error, false)),
-            Err(error) => {
-                let error = failed(error, true);
-                Err(missing_actor(&self.context, &self.executor(), &self.actor, error).await)
-            }
-        }
-    }
-
-    async fn attempt_in_unit<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
-        let unit = OpenUnit::begin(&self.context, &self.actor).await?;
-        let attempt = unit.attempt(operation).await;
-        match &attempt {
-            Ok(Attempt::Done(_)) => unit.commit().await?,
-            _ => unit.roll_back().await,
-        }
-        attempt
-    }
-
-    /// Tries until it is done, refused or hopeless.
-    async fn persist<O: Operation>(&self, operation: O) -> Result<O::Output> {
-        let mut retries = self.context.retries();
-        let mut tries = 0;
-        loop {
-            match self.attempt(&operation).await {
-                Ok(Attempt::Done(output)) => return Ok(output),
-                Ok(Attempt::Refused(error)) => return Err(error),
-                Ok(Attempt::NoReason) => {
-                    tries += 1;
-                    if tries >= TRIES_WITHOUT_REASON {
-                        return Err(operation.given_up(tries));
-                    }
-                }
-                Err(error @ Error::Transient { .. }) => {
-                    if !retries.another().await {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-impl Source for Acting {
-    fn executor(&self) -> DatabaseExecutor<'_> {
-        DatabaseExecutor::Connection(self.context.db())
-    }
-
-    fn context(&self) -> &Context {
-        &self.context
-    }
-}
-
-impl Sink for Acting {
-    fn actor(&self) -> &Actor {
-        &self.actor
-    }
-
-    async fn perform<O: Operation>(&self, operation: O) -> Result<O::Output> {
-        let refusal = match self.persist(operation).await {
-            Ok(output) => return Ok(output),
-            Err(refusal) => refusal,
-        };
-        if let Some(note) = Notice::of_attempt(&refusal) {
-            self.persist(note).await?;
-        }
-        Err(refusal)
-    }
-}
-
-/// An event's actor is not looked for before it is appended: its foreign key says whether there is such a user.
-async fn missing_actor(context: &Context, db: &DatabaseExecutor<'_>, actor: &Actor, error: Error) -> Error {
-    let Some(user) = actor.user_id() else {
-        return error;
-    };
-    let missing = Error::NotFound(Subject::User(user));
-    match (&error, context.dialect()) {
-        (
-            Error::Backend {
-                constraint: Some(name), ..
-            },
-            Dialect::Postgres,
-        ) if name == "fk_audit_logs_user" => missing,
-        // SQLite does not say which key it was.
-        (Error::Backend { code: Some(code), .. }, Dialect::Sqlite) if code == "787" => {
-            let found = scope::find::<user::Entity, scope::Any>().filter(user::Column::Id.eq(user));
-            match db.query_one_raw(found.build(context.dialect().backend())).await {
-                Ok(None) => missing,
-                _ => error,
-            }
-        }
-        _ => error,
-    }
-}
-
-/// What became of one try.
-pub(crate) enum Attempt<T> {
-    Done(T),
-    Refused(Error),
-    /// The plan did nothing, for a reason that is not there any more.
-    NoReason,
-}
-
-impl<T> Attempt<T> {
-    fn from_refusal(refusal: Option<Error>) -> Self {
-        refusal.map_or(Self::NoReason, Self::Refused)
-    }
-}
+use crate::operation::{Answer, Moment, Operation, contested};
 
 /// Several operations that happen together or not at all, in one transaction, by one actor, at one time.
 ///
@@ -365,21 +158,26 @@ impl OpenUnit {
         error
     }
 
-    async fn attempt<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
-        let tried = self.try_it(operation).await;
+    pub(super) async fn attempt<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
+        self.attempt_by(&self.actor, operation).await
+    }
+
+    /// Tries an operation of another actor than the unit's own.
+    pub(super) async fn attempt_by<O: Operation>(&self, actor: &Actor, operation: &O) -> Result<Attempt<O::Output>> {
+        let tried = self.try_it(actor, operation).await;
         let error = match tried {
             Ok(attempt) => return Ok(attempt),
             Err(error) => contested::<O>(fault::read(self.context.dialect(), &error, O::NAME, false)),
         };
-        let error = missing_actor(&self.context, &self.executor(), &self.actor, error).await;
+        let error = missing_actor(&self.context, &self.executor(), actor, error).await;
         Err(self.spoiled(error))
     }
 
-    async fn try_it<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>, DbErr> {
+    async fn try_it<O: Operation>(&self, actor: &Actor, operation: &O) -> Result<Attempt<O::Output>, DbErr> {
         let dialect = self.context.dialect();
         let moment = Moment {
             now: self.now,
-            actor: &self.actor,
+            actor,
             dialect,
             ids: self.context.ids(),
         };
@@ -401,7 +199,7 @@ impl OpenUnit {
         O::Output::read(&row).map(Attempt::Done)
     }
 
-    async fn commit(self) -> Result<()> {
+    pub(super) async fn commit(self) -> Result<()> {
         let spoiled = match self.health.load(Ordering::SeqCst) {
             SOUND => None,
             TRANSIENT_FAILURE => Some(Error::Transient {
@@ -433,7 +231,7 @@ impl OpenUnit {
     }
 
     /// What cannot be rolled back is a lost connection, which the server rolls back by itself.
-    async fn roll_back(self) {
+    pub(super) async fn roll_back(self) {
         let _ = self.transaction.rollback().await;
         drop(self.turn);
         let attempts = self.noted.take();
@@ -503,6 +301,10 @@ impl Source for Unit {
         &self.open.context
     }
 
+    fn stands_alone(&self) -> bool {
+        false
+    }
+
     fn failed(&self, error: &DbErr, during: &'static str) -> Error {
         self.open.spoiled_by(error, during)
     }
@@ -525,29 +327,5 @@ impl Sink for Unit {
             }
         }
         Err(operation.given_up(TRIES_WITHOUT_REASON))
-    }
-}
-
-/// Refuses what is the system's alone and concerns no one user, and notes the attempt.
-pub(crate) async fn only_the_system<S: Sink>(source: &S, operation: Asked) -> Result<()> {
-    if source.actor().is_system() {
-        return Ok(());
-    }
-    source.perform(Forbidden(operation)).await
-}
-
-/// Is always refused.
-struct Forbidden(Asked);
-
-impl Operation for Forbidden {
-    const NAME: &'static str = "forbidden";
-    type Output = ();
-
-    fn plan(&self, at: &Moment<'_>) -> Plan {
-        Plan::new(at, "never").denied(at.only_the_system(self.0)).step(
-            "never",
-            &["never"],
-            "SELECT 1 AS never WHERE FALSE",
-        )
     }
 }

@@ -1,0 +1,233 @@
+//! How single statements get their connection: one that has just been used is kept at hand for the next.
+//!
+//! The driver's pool asks a connection for a sign of life whenever it is given back, a round trip that costs a short statement half
+//! as much again. So a connection on which a statement came to its end is not given back at once: whoever needs one next gets it,
+//! and only what nobody needs for [`IDLE`], or what was used for [`LEASE`] in all, goes back to the pool, where others may wait for
+//! it: units of work, and whoever else has the pool. A statement that failed or was cut off gives its connection back at once, as
+//! ever.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement};
+
+/// A pool, as single statements use it.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections {
+    db: DatabaseConnection,
+    #[cfg(feature = "postgres")]
+    leases: Option<postgres::Leases>,
+}
+
+impl Connections {
+    pub(crate) fn of(db: DatabaseConnection) -> Self {
+        Self {
+            #[cfg(feature = "postgres")]
+            leases: match &db.inner {
+                sea_orm::DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+                    Some(postgres::Leases::of(db.get_postgres_connection_pool().clone()))
+                }
+                _ => None,
+            },
+            db,
+        }
+    }
+
+    pub(crate) fn db(&self) -> &DatabaseConnection {
+        &self.db
+    }
+
+    /// Gives back what is kept at hand, and keeps nothing from now on.
+    pub(crate) fn give_back(&self) {
+        #[cfg(feature = "postgres")]
+        if let Some(leases) = &self.leases {
+            leases.close();
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl ConnectionTrait for Connections {
+    fn get_database_backend(&self) -> DbBackend {
+        self.db.get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.db.execute_raw(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.db.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        #[cfg(feature = "postgres")]
+        if let Some(leases) = &self.leases {
+            return leases.query_one(statement).await;
+        }
+        self.db.query_one_raw(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        #[cfg(feature = "postgres")]
+        if let Some(leases) = &self.leases {
+            return leases.query_all(statement).await;
+        }
+        self.db.query_all_raw(statement).await
+    }
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+    use std::time::{Duration, Instant};
+
+    use sea_orm::sqlx::pool::PoolConnection;
+    use sea_orm::sqlx::{self, AssertSqlSafe, PgPool, Postgres};
+    use sea_orm::{ConnAcquireErr, DbErr, QueryResult, RuntimeErr, SqlxError, Statement, Values};
+    use sea_query_sqlx::SqlxValues;
+    use tokio::sync::oneshot;
+
+    /// How long a connection is kept that nobody needs.
+    const IDLE: Duration = Duration::from_millis(10);
+    /// How long one is kept at all, from when the pool gave it: the longest that others wait for it in addition.
+    const LEASE: Duration = Duration::from_millis(50);
+
+    #[derive(Clone, Debug)]
+    pub(super) struct Leases {
+        pool: PgPool,
+        at_hand: Arc<Mutex<AtHand>>,
+    }
+
+    #[derive(Debug, Default)]
+    struct AtHand {
+        idle: Vec<Leased>,
+        /// Those who found none, and wait for the pool as well.
+        waiting: VecDeque<oneshot::Sender<Leased>>,
+        /// Somebody gives back what is idle.
+        is_swept: bool,
+        is_closed: bool,
+    }
+
+    #[derive(Debug)]
+    struct Leased {
+        connection: PoolConnection<Postgres>,
+        since: Instant,
+        idle_since: Instant,
+    }
+
+    impl Leases {
+        pub(super) fn of(pool: PgPool) -> Self {
+            let at_hand = Arc::default();
+            Self { pool, at_hand }
+        }
+
+        fn lock(&self) -> MutexGuard<'_, AtHand> {
+            self.at_hand.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        async fn get(&self) -> Result<Leased, DbErr> {
+            let handed = {
+                let mut at_hand = self.lock();
+                if let Some(leased) = at_hand.idle.pop() {
+                    return Ok(leased);
+                }
+                if self.pool.num_idle() > 0 || self.pool.size() < self.pool.options().get_max_connections() {
+                    None
+                } else {
+                    let (sender, receiver) = oneshot::channel();
+                    at_hand.waiting.retain(|waiting| !waiting.is_closed());
+                    at_hand.waiting.push_back(sender);
+                    Some(receiver)
+                }
+            };
+            let Some(handed) = handed else {
+                return self.acquire().await;
+            };
+            tokio::select! {
+                biased;
+                Ok(leased) = handed => Ok(leased),
+                leased = self.acquire() => leased,
+            }
+        }
+
+        async fn acquire(&self) -> Result<Leased, DbErr> {
+            let connection = self.pool.acquire().await.map_err(|error| match error {
+                SqlxError::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
+                SqlxError::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
+                error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
+            })?;
+            let now = Instant::now();
+            Ok(Leased {
+                connection,
+                since: now,
+                idle_since: now,
+            })
+        }
+
+        /// Takes back a connection on which a statement has come to its end.
+        fn keep(&self, mut leased: Leased) {
+            let mut at_hand = self.lock();
+            if at_hand.is_closed || leased.since.elapsed() > LEASE {
+                return;
+            }
+            while let Some(waiting) = at_hand.waiting.pop_front() {
+                match waiting.send(leased) {
+                    Ok(()) => return,
+                    Err(back) => leased = back,
+                }
+            }
+            leased.idle_since = Instant::now();
+            at_hand.idle.push(leased);
+            if !at_hand.is_swept {
+                at_hand.is_swept = true;
+                tokio::spawn(self.clone().sweep());
+            }
+        }
+
+        /// Gives back what is idle, until nothing is kept.
+        async fn sweep(self) {
+            loop {
+                tokio::time::sleep(IDLE).await;
+                let mut at_hand = self.lock();
+                at_hand
+                    .idle
+                    .retain(|leased| leased.idle_since.elapsed() < IDLE && leased.since.elapsed() <= LEASE);
+                if at_hand.idle.is_empty() {
+                    at_hand.is_swept = false;
+                    return;
+                }
+            }
+        }
+
+        pub(super) fn close(&self) {
+            let mut at_hand = self.lock();
+            at_hand.is_closed = true;
+            at_hand.idle.clear();
+            at_hand.waiting.clear();
+        }
+
+        pub(super) async fn query_one(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+            let mut leased = self.get().await?;
+            let row = query(&statement).fetch_optional(&mut *leased.connection).await;
+            let row = row.map_err(failed)?;
+            self.keep(leased);
+            Ok(row.map(Into::into))
+        }
+
+        pub(super) async fn query_all(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+            let mut leased = self.get().await?;
+            let rows = query(&statement).fetch_all(&mut *leased.connection).await;
+            let rows = rows.map_err(failed)?;
+            self.keep(leased);
+            Ok(rows.into_iter().map(Into::into).collect())
+        }
+    }
+
+    fn query(statement: &Statement) -> sqlx::query::Query<'_, Postgres, SqlxValues> {
+        let values = statement.values.clone().unwrap_or(Values(Vec::new()));
+        sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
+    }
+
+    fn failed(error: SqlxError) -> DbErr {
+        DbErr::Query(RuntimeErr::SqlxError(error.into()))
+    }
+}

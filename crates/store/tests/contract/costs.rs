@@ -1,0 +1,311 @@
+//! What each operation costs, to the statement and the page: a table of bounds that a further index, foreign key, lock or round trip
+//! breaks. No clock is asked. PostgreSQL only.
+
+use std::fmt::Write;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use conferencing_store::entity::ParticipantRole::Participant;
+use conferencing_store::entity::{room, user};
+use conferencing_store::{
+    Acting, Actor, AuditFilter, MediaKind, NewRoom, NewUser, Observation, Order, PageRequest, RecordingMeasures, Store,
+    WriterSettings,
+};
+
+use crate::accounts_support::sign_in_methods;
+use crate::harness::{TestDb, password_hash};
+use crate::metering::{Meter, NO_AUTOVACUUM, Spent, one_connection};
+use crate::recordings::new_recording;
+
+crate::cases![@Postgres each_operation_costs_what_the_table_says];
+
+/// The most that an operation may cost.
+struct Cost {
+    what: &'static str,
+    most: Spent,
+}
+
+const fn cost(what: &'static str, statements: usize, buffers: i64, wal: i64) -> Cost {
+    let most = Spent {
+        statements,
+        buffers,
+        wal,
+    };
+    Cost { what, most }
+}
+
+const COSTS: &[Cost] = &[
+    cost("register", 1, 31, 1392),
+    cost("record_login", 1, 26, 792),
+    cost("create a room", 1, 37, 1384),
+    cost("join", 1, 46, 1304),
+    cost("first join", 2, 88, 2424),
+    cost("the owner's join", 2, 90, 2496),
+    cost("leave", 1, 37, 1024),
+    cost("kick", 1, 53, 1544),
+    cost("ban", 1, 71, 1672),
+    cost("end of an empty room", 4, 48, 1272),
+    cost("append", 1, 29, 616),
+    cost("a batch of 100", 1, 2260, 73000),
+    cost("list_present of 20", 1, 65, 0),
+    cost("find_overview of 20", 1, 71, 0),
+    cost("find_by_code", 1, 5, 0),
+    cost("a page of 100 events", 1, 48, 0),
+    cost("a page of 100 named events", 1, 54, 0),
+    cost("start of a recording", 1, 41, 1384),
+    cost("stop of a recording", 1, 31, 1176),
+];
+
+/// By then every plan is the one that the server keeps.
+const RUNS: usize = 8;
+/// How long a run without the WAL of other databases is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A live room with 20 people in it, who were seated by its owner's system, and a trail of more than a page.
+struct Stage {
+    meter: Meter,
+    system: Acting,
+    owner: user::Model,
+    by_owner: Acting,
+    room: room::Model,
+    /// How many users there are, who all have other names.
+    users: usize,
+}
+
+impl Stage {
+    async fn set(db: &TestDb) -> Self {
+        let raw = one_connection(&db.url).await;
+        raw.run(NO_AUTOVACUUM).await;
+        // So many that no index has a single page.
+        raw.run(
+            "INSERT INTO users (id, username, display_name, is_active, is_verified, created_at, updated_at)
+                SELECT md5('user' || n)::uuid, 'other' || n, 'Other', TRUE, FALSE, now(), now() FROM generate_series(1, 2000) AS n;
+            INSERT INTO rooms (id, owner_id, room_code, title, max_participants, is_public, is_recordable, require_auth, status,
+                    peak_participants, total_joins, active_participants, created_at, updated_at)
+                SELECT md5('room' || n)::uuid, md5('user' || n)::uuid, 'other-' || n, 'Room', 9, TRUE, TRUE, TRUE, 'CREATED',
+                    0, 0, 0, now(), now() FROM generate_series(1, 2000) AS n;
+            ANALYZE",
+        )
+        .await;
+        raw.db.close().await.unwrap();
+        let meter = Meter::of(db).await;
+        let system = meter.store.acting(&Actor::system("test"));
+        let new = NewUser::named("owner", "owner", password_hash());
+        let owner = system.users().register(new).await.unwrap();
+        let by_owner = meter.store.acting(&Actor::user(owner.id));
+        let room = new_room(&system, &owner).await;
+        let mut stage = Self {
+            meter,
+            system,
+            owner,
+            by_owner,
+            room,
+            users: 0,
+        };
+        stage.system.rooms().start(stage.room.id).await.unwrap();
+        for _ in 0..20 {
+            stage.present().await;
+        }
+        stage.batch(&stage.meter.store).await;
+        stage
+    }
+
+    /// Somebody new.
+    async fn somebody(&mut self) -> user::Model {
+        self.users += 1;
+        let name = format!("user{:05}", self.users);
+        let new = NewUser::named(&name, "Somebody", password_hash());
+        self.system.users().register(new).await.unwrap()
+    }
+
+    /// Somebody new who is in the room.
+    async fn present(&mut self) -> user::Model {
+        let user = self.somebody().await;
+        self.system
+            .participants()
+            .join(self.room.id, user.id, Participant)
+            .await
+            .unwrap();
+        user
+    }
+
+    /// The system puts the seat back, so that 20 are present.
+    async fn out(&self, user: &user::Model) {
+        self.system.participants().leave(self.room.id, user.id).await.unwrap();
+    }
+
+    fn acting(&self, user: &user::Model) -> Acting {
+        self.meter.store.acting(&Actor::user(user.id))
+    }
+
+    /// 100 events in one statement.
+    async fn batch(&self, store: &Store) {
+        let settings = WriterSettings {
+            batch: 100,
+            lanes: 1,
+            linger: Duration::from_secs(5),
+            ..WriterSettings::default()
+        };
+        let writer = store.audit_writer(settings).unwrap();
+        let actor = Actor::user(self.owner.id);
+        for _ in 0..100 {
+            drop(writer.try_append(&actor, Some(self.room.id), &self.muted()).unwrap());
+        }
+        assert_eq!(writer.close().await.written, 100);
+    }
+
+    fn muted(&self) -> Observation {
+        Observation::UserMuted {
+            target: self.owner.id,
+            kind: MediaKind::Audio,
+        }
+    }
+
+    /// Runs the operation once, on what is made for it and not counted.
+    async fn run(&mut self, what: &str) -> Spent {
+        let room = self.room.id;
+        let page = |size, order| PageRequest::first(size, order).unwrap();
+        match what {
+            "register" => {
+                self.users += 1;
+                let name = format!("user{:05}", self.users);
+                let new = NewUser::named(&name, "Somebody", password_hash());
+                self.spent(self.system.users().register(new)).await.1
+            }
+            "record_login" => {
+                let user = self.somebody().await;
+                let way_in = sign_in_methods(&self.meter.store, &user).await[0].id;
+                self.spent(self.system.users().record_login(user.id, way_in)).await.1
+            }
+            "create a room" => {
+                let rooms = self.by_owner.rooms();
+                self.spent(rooms.create(NewRoom::titled(self.owner.id, "A room")))
+                    .await
+                    .1
+            }
+            "join" => {
+                let user = self.somebody().await;
+                let acting = self.acting(&user);
+                let joining = acting.participants();
+                let spent = self.spent(joining.join(room, user.id, Participant)).await.1;
+                self.out(&user).await;
+                spent
+            }
+            "first join" | "the owner's join" => {
+                let user = match what {
+                    "first join" => self.somebody().await,
+                    _ => self.owner.clone(),
+                };
+                let room = new_room(&self.system, &self.owner).await.id;
+                let acting = self.acting(&user);
+                let joining = acting.participants();
+                self.spent(joining.join(room, user.id, Participant)).await.1
+            }
+            "leave" => {
+                let user = self.present().await;
+                let acting = self.acting(&user);
+                self.spent(acting.participants().leave(room, user.id)).await.1
+            }
+            "kick" => {
+                let user = self.present().await;
+                let kicking = self.by_owner.participants();
+                self.spent(kicking.kick(room, user.id, Some("noise"))).await.1
+            }
+            "ban" => {
+                let user = self.present().await;
+                let banning = self.by_owner.participants();
+                self.spent(banning.ban(room, user.id, Some("noise"), None)).await.1
+            }
+            "end of an empty room" => {
+                let room = new_room(&self.system, &self.owner).await.id;
+                self.system.rooms().start(room).await.unwrap();
+                self.spent(self.by_owner.rooms().end(room)).await.1
+            }
+            "append" => {
+                let audit = self.by_owner.audit();
+                self.spent(audit.append(Some(room), self.muted())).await.1
+            }
+            "a batch of 100" => self.meter.spent(self.batch(&self.meter.store)).await.1,
+            "list_present of 20" => {
+                let page = page(100, Order::OldestFirst);
+                let listing = self.meter.store.participants();
+                let (listed, spent) = self.spent(listing.list_present(room, &page)).await;
+                assert_eq!(listed.items.len(), 20);
+                spent
+            }
+            "find_overview of 20" => {
+                let rooms = self.meter.store.rooms();
+                self.spent(rooms.find_overview(&self.room.room_code)).await.1
+            }
+            "find_by_code" => {
+                let rooms = self.meter.store.rooms();
+                self.spent(rooms.find_by_code(&self.room.room_code)).await.1
+            }
+            "a page of 100 events" => {
+                let (page, filter) = (page(100, Order::NewestFirst), AuditFilter::of_room(room));
+                let audit = self.meter.store.audit();
+                let (listed, spent) = self.spent(audit.list(&filter, &page)).await;
+                assert_eq!(listed.items.len(), 100);
+                spent
+            }
+            "a page of 100 named events" => {
+                let (page, filter) = (page(100, Order::NewestFirst), AuditFilter::of_room(room));
+                let audit = self.meter.store.audit();
+                self.spent(audit.list_with_names(&filter, &page)).await.1
+            }
+            "start of a recording" | "stop of a recording" => {
+                self.users += 1;
+                let key = format!("key{:05}", self.users);
+                let host = self.present().await;
+                let recordings = self.system.recordings();
+                let new = new_recording(room, host.id, &key);
+                let (begun, of_start) = self.spent(recordings.start(new)).await;
+                let stopping = recordings.stop(begun.id, RecordingMeasures::default());
+                let of_stop = self.spent(stopping).await.1;
+                self.out(&host).await;
+                if what.starts_with("start") { of_start } else { of_stop }
+            }
+            _ => panic!("{what}"),
+        }
+    }
+
+    /// Boxed, since what it awaits is large.
+    fn spent<'a, T: Send + 'a>(
+        &'a self,
+        work: impl Future<Output = Result<T, conferencing_store::Error>> + Send + 'a,
+    ) -> Pin<Box<dyn Future<Output = (T, Spent)> + Send + 'a>> {
+        Box::pin(async move {
+            let (done, spent) = self.meter.spent(work).await;
+            (done.unwrap(), spent)
+        })
+    }
+}
+
+async fn new_room(system: &Acting, owner: &user::Model) -> room::Model {
+    let new = NewRoom {
+        max_participants: 1_000,
+        ..NewRoom::titled(owner.id, "A room")
+    };
+    system.rooms().create(new).await.unwrap()
+}
+
+async fn each_operation_costs_what_the_table_says(db: TestDb) {
+    let mut stage = Stage::set(&db).await;
+    let (mut table, mut wrong) = (String::new(), Vec::new());
+    for Cost { what, most } in COSTS {
+        let mut least = stage.run(what).await;
+        let began = Instant::now();
+        for run in 1.. {
+            // Only the WAL is everybody's: the rest is of this connection alone.
+            if run >= RUNS && (least.wal <= most.wal || began.elapsed() > PATIENCE) {
+                break;
+            }
+            least = least.least(stage.run(what).await);
+        }
+        writeln!(table, "{what}: {least:?}, at most {most:?}").unwrap();
+        if least.statements != most.statements || least.buffers > most.buffers || least.wal > most.wal {
+            wrong.push(*what);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?} of\n{table}");
+}
