@@ -5,7 +5,8 @@
 #   pg_start   starts it, exports TEST_DATABASE_URL and PGHOST, PGPORT, PGUSER,
 #              PGDATABASE, has it stopped at exit
 #   pg_start_durable
-#              as pg_start, but the server writes through what it commits
+#              as pg_start, but the server writes through what it commits, and
+#              can count what statements cost where pg_stat_statements is there
 #   pg_crash   kills it and starts it again, with the same folder and port
 #
 # It only ever stops what it started, and it writes to no place but its own
@@ -134,8 +135,23 @@ _pg_make_dir() {
   return 1
 }
 
+# Prints settings for the library that counts what statements cost, if it is
+# there. It counts nothing before a database is told that it shall.
+_pg_counting() {
+  local dir library
+  # What was found may be links.
+  dir=$(dirname -- "$(readlink -f -- "$_pg_bin/postgres")")
+  library=$("$dir/pg_config" --pkglibdir 2>/dev/null) || library=${dir%/bin}/lib
+  if [[ -e $library/pg_stat_statements.so || -e $library/pg_stat_statements.dylib ]]; then
+    printf '%s\n' "shared_preload_libraries = 'pg_stat_statements'" "pg_stat_statements.track = none"
+  fi
+}
+
 _pg_init() {
-  local locale sockets=
+  local locale counting= sockets=
+  if [[ $_pg_writes_through == on ]]; then
+    counting=$(_pg_counting)
+  fi
   # Not every system has C.UTF-8.
   for locale in C.UTF-8 C; do
     rm -rf "$_pg_dir/data"
@@ -157,6 +173,7 @@ full_page_writes = $_pg_writes_through
 synchronous_commit = on
 jit = off
 logging_collector = off
+$counting
 CONF
       return
     fi
