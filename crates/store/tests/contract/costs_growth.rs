@@ -4,15 +4,16 @@
 
 use conferencing_store::entity::ParticipantRole::Participant;
 use conferencing_store::entity::{room, user};
-use conferencing_store::{Actor, AuditFilter, Order, PageRequest};
+use conferencing_store::{Actor, AuditFilter, NewUser, Observation, Order, PageRequest, Store, StoreSettings};
 
 use crate::audit_plans::{BOUNDARY, months};
-use crate::harness::TestDb;
+use crate::harness::{TestDb, password_hash};
 use crate::metering::{Meter, NO_AUTOVACUUM, aside, one_connection};
 
 crate::cases![
     @Postgres past_stays_cost_nothing,
     @Postgres a_page_of_the_trail_costs_its_rows_and_the_partitions,
+    @Postgres plans_of_what_services_do_most_are_kept,
 ];
 
 /// Levels that indexes grow by, pages that split, and what is put in order by the first to come after 100,000 rows: far from what a
@@ -212,4 +213,38 @@ async fn a_page_of_the_trail_costs_its_rows_and_the_partitions(db: TestDb) {
     pages(&mut seen, "60 months", &new, RUNS, partitions).await;
     assert!(seen.iter().all(|(_, buffers, most)| buffers <= most), "{seen:#?}");
     println!("{seen:#?}");
+}
+
+/// The server makes five plans with the values, and then keeps one without them if it costs no more. Nothing is set for that.
+async fn plans_of_what_services_do_most_are_kept(db: TestDb) {
+    let (owner, users) = (db.user("owner").await, db.users("guest", RUNS).await);
+    let room = db.room(&owner, 20).await.id;
+    db.system().rooms().start(room).await.unwrap();
+    let raw = one_connection(&db.url).await;
+    let store = Store::from_connection(raw.db.clone(), StoreSettings::default())
+        .await
+        .unwrap();
+    for (number, user) in users.iter().enumerate() {
+        let acting = store.acting(&Actor::user(user.id));
+        acting.participants().join(room, user.id, Participant).await.unwrap();
+        acting
+            .audit()
+            .append(Some(room), Observation::UserLogout {})
+            .await
+            .unwrap();
+        acting.participants().leave(room, user.id).await.unwrap();
+        let name = format!("new{number}");
+        let new = NewUser::named(&name, &name, password_hash());
+        store
+            .acting(&Actor::system("test"))
+            .users()
+            .register(new)
+            .await
+            .unwrap();
+    }
+    let kept = "SELECT CASE WHEN generic_plans > 0 THEN 'kept ' ELSE 'made anew ' END || left(statement, 200)
+        FROM pg_prepared_statements WHERE statement LIKE '%INSERT INTO audit_logs%' AND generic_plans + custom_plans > 5";
+    let plans = raw.texts(kept).await;
+    assert_eq!(plans.len(), 4, "{plans:#?}");
+    assert!(plans.iter().all(|plan| plan.starts_with("kept")), "{plans:#?}");
 }
