@@ -100,6 +100,11 @@ impl Actor {
         }
     }
 
+    /// `user`, for the target of an event, unless they act themselves.
+    pub(crate) fn other_than_self(&self, user: UserId) -> Option<UserId> {
+        (self.user_id() != Some(user)).then_some(user)
+    }
+
     pub(crate) fn is_system(&self) -> bool {
         matches!(self.who, Who::System(_))
     }

@@ -27,6 +27,16 @@ pub enum Order {
     OldestFirst,
 }
 
+impl Order {
+    /// By what a row that comes after another compares to it, and the direction after ORDER BY.
+    pub(crate) fn in_sql(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NewestFirst => ("<", "DESC"),
+            Self::OldestFirst => (">", "ASC"),
+        }
+    }
+}
+
 /// What part of a list is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {

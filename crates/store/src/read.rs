@@ -5,7 +5,9 @@ use std::future::Future;
 use sea_orm::sea_query::Expr;
 use sea_orm::{DbErr, EntityTrait, QuerySelect, QueryTrait, Select, SelectTwo, Statement};
 
+use crate::database::statement::Query;
 use crate::error::Result;
+use crate::page::{Cursor, PageRequest};
 use crate::row::{Cells, FromRow};
 use crate::unit::Source;
 
@@ -117,6 +119,20 @@ where
         };
         let others = first.into_iter().chain(rows.filter_map(|(_, other)| other));
         Ok(Some((one, others.collect())))
+    }
+}
+
+/// Binds what a page by hand is made from: `:limit`, one row more than asked for to know whether there is a next page, and of its
+/// cursor `:at` and `:last`.
+pub(crate) fn page_of(query: Query, page: &PageRequest) -> Query {
+    behind(query, page.cursor()).bind("limit", i64::from(page.size()) + 1)
+}
+
+/// Binds a cursor, if there is one: `:at` and `:last`.
+pub(crate) fn behind(query: Query, cursor: Option<Cursor>) -> Query {
+    match cursor {
+        Some(Cursor { at, id }) => query.bind("at", at).bind("last", id),
+        None => query,
     }
 }
 

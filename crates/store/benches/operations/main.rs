@@ -33,6 +33,7 @@ mod worker;
 use std::process::ExitCode;
 
 use operation::Operation;
+use sea_orm::Iterable;
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -92,7 +93,7 @@ fn main() -> ExitCode {
             ("operations" | "growth", ..) if part.is_none() => part = Some(argument.as_str()),
             (_, Some(operation), _) => operations.push(operation),
             _ => {
-                let names: Vec<_> = operation::ALL.iter().map(|operation| operation.name()).collect();
+                let names: Vec<_> = Operation::iter().map(Operation::name).collect();
                 eprintln!("{USAGE}\noperations: {}", names.join(", "));
                 return ExitCode::from(2);
             }
@@ -103,7 +104,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if operations.is_empty() {
-        operations.extend(operation::ALL);
+        operations.extend(Operation::iter());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

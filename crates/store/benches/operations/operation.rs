@@ -1,11 +1,12 @@
 //! The operations that are measured, and what each is asked with.
 
+use sea_orm::{EnumIter, Iterable};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::subject::{CODED_ROOMS, CROWDS, HOT_CROWD, HOT_ROOMS, Input, Kind, OPEN_ROOMS, OWNERS, Pick, Shape, USERS};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     Register,
@@ -33,30 +34,6 @@ pub enum Operation {
 
 pub use Operation::*;
 
-pub const ALL: [Operation; 21] = [
-    Register,
-    RecordLogin,
-    CreateRoom,
-    Join,
-    FirstJoin,
-    HotJoin,
-    Leave,
-    Kick,
-    Ban,
-    End,
-    ListPresent,
-    RoomByCode,
-    TrailFirst,
-    TrailFirstNamed,
-    TrailFar,
-    TrailFarNamed,
-    Append,
-    AppendBatch,
-    UsersRooms,
-    RecordingStart,
-    RecordingStop,
-];
-
 const USER: Input = Input::id("user", Kind::User, Pick::Around(USERS));
 const OWNER: Input = Input::id("owner", Kind::User, Pick::Next(USERS));
 const OPEN: Input = Input::id("room", Kind::OpenRoom, Pick::Around(OPEN_ROOMS));
@@ -77,7 +54,7 @@ impl Operation {
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        ALL.into_iter().find(|operation| operation.name() == name)
+        Self::iter().find(|operation| operation.name() == name)
     }
 
     /// As the tables call it.

@@ -20,7 +20,8 @@ use serde_json::Value as Json;
 use crate::audit::AuditFilter;
 use crate::database::statement::{Bind, Query, enum_list};
 use crate::database::{Dialect, LookUp, Rows};
-use crate::page::{Cursor, Order, PageRequest};
+use crate::page::{Order, PageRequest};
+use crate::read::page_of;
 use crate::row::FromRow;
 
 /// How many events one page of a filter without an index of its own looks at. A bound on the cost of a page; a few hundredths
@@ -208,12 +209,14 @@ fn all_of<'a>(conditions: impl IntoIterator<Item = &'a str>) -> String {
 /// A page and one event more, to know whether there is a next one; at most [`SCANNED`] looked at where the filter has no index of its own.
 pub(crate) fn page(dialect: Dialect, filter: &AuditFilter, page: &PageRequest, with_names: bool) -> PageQuery {
     let split = split(dialect, filter);
-    let (beyond, direction) = match page.order() {
-        // The first comparison says nothing new, but it is one by which PostgreSQL leaves partitions out.
-        Order::NewestFirst => (r#""timestamp" <= :at AND ("timestamp", id) < (:at, :last)"#, "DESC"),
-        Order::OldestFirst => (r#""timestamp" >= :at AND ("timestamp", id) > (:at, :last)"#, "ASC"),
-    };
-    let window: Vec<&str> = window(filter).chain(page.cursor().map(|_| beyond)).collect();
+    let (comparison, direction) = page.order().in_sql();
+    // The first comparison says nothing new, but it is one by which PostgreSQL leaves partitions out.
+    let beyond = format!(r#""timestamp" {comparison}= :at AND ("timestamp", id) {comparison} (:at, :last)"#);
+    let beyond = page.cursor().map(|_| beyond.as_str());
+    let window: Vec<&str> = window(filter)
+        .map(|condition| -> &str { condition })
+        .chain(beyond)
+        .collect();
     let (limit_of_page, limit_of_scan) = (dialect.limit_of_walk(":limit"), dialect.limit_of_walk(":scanned"));
     let columns = dialect.columns_of::<audit_log::Entity>();
     let sql = if split.by_action && dialect == Dialect::Postgres {
@@ -254,13 +257,7 @@ pub(crate) fn page(dialect: Dialect, filter: &AuditFilter, page: &PageRequest, w
     };
     let scans = !split.left.is_empty();
     let sql = if with_names { named(dialect, &sql, scans) } else { sql };
-    let query = bound(Query::new(sql), filter)
-        .bind("limit", i64::from(page.size()) + 1)
-        .bind("scanned", i64::from(SCANNED));
-    let query = match page.cursor() {
-        Some(Cursor { at, id }) => query.bind("at", at).bind("last", id),
-        None => query,
-    };
+    let query = page_of(bound(Query::new(sql), filter), page).bind("scanned", i64::from(SCANNED));
     PageQuery { query, scans }
 }
 

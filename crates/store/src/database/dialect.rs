@@ -131,13 +131,19 @@ impl Dialect {
         }
     }
 
-    /// Ends a condition on `room_participants` that looks for a present or banned user: found along `uq_room_participants_current` (or
-    /// `_present`) whatever the planner believed when it made a plan that is kept. See `only_by_index` in the base schema.
-    pub(crate) fn among_current(self) -> &'static str {
+    /// Ends a condition whose rows are to be found along an index that `implied`, its own condition, implies: whatever the planner
+    /// believed when it made a plan that is kept. See `only_by_index` in the base schema.
+    pub(crate) fn only_by_index(self, implied: &str) -> String {
         match self {
-            Self::Postgres => " AND (left_at IS NULL OR is_banned OR only_by_index())",
-            Self::Sqlite => "",
+            Self::Postgres => format!(" AND ({implied} OR only_by_index())"),
+            Self::Sqlite => String::new(),
         }
+    }
+
+    /// Ends a condition on `room_participants` that looks for a present or banned user: found along `uq_room_participants_current`, or
+    /// `ix_room_participants_present`.
+    pub(crate) fn among_current(self) -> String {
+        self.only_by_index("left_at IS NULL OR is_banned")
     }
 
     /// The later of two times.

@@ -26,6 +26,9 @@ pub trait Grouped: Operation + Sized + 'static {
     fn together(at: &Moment<'_>, room: RoomId, those: &[Member<'_, Self>]) -> Plan;
 }
 
+/// The step that a group's plan yields.
+pub(crate) const DONE: &str = "members";
+
 /// One of a group.
 pub struct Member<'a, O> {
     pub(crate) operation: &'a O,
@@ -80,10 +83,18 @@ impl Plan {
             )
     }
 
-    /// Appends the events of those members for whom the step `seat` has a row. `details` is SQL for what is added to an event's
-    /// own.
-    pub(crate) fn asked_events(self, details: &str) -> Self {
+    /// Ends a plan whose step `seat` has a row for each member that was done: counts them in the room by `counters`, SQL over
+    /// `done.number`, appends their events, with `details` as SQL for what is added to an event's own, and yields them: step [`DONE`].
+    pub(crate) fn done_together(self, counters: &str, details: &str) -> Self {
         self.effect(
+            "counted",
+            format!(
+                "UPDATE rooms SET {counters}, updated_at = :now
+                FROM (SELECT room_id, CAST(count(*) AS integer) AS number FROM seat GROUP BY room_id) AS done
+                WHERE rooms.id = done.room_id"
+            ),
+        )
+        .effect(
             "events",
             format!(
                 "INSERT INTO audit_logs ({COLUMNS})
@@ -91,6 +102,11 @@ impl Plan {
                     asked.details{details}, asked.address, asked.agent, :now
                 FROM seat JOIN asked ON asked.about = seat.user_id ORDER BY asked.place"
             ),
+        )
+        .lookup(
+            DONE,
+            &["place"],
+            "SELECT seat.*, asked.place FROM seat JOIN asked ON asked.about = seat.user_id",
         )
     }
 }

@@ -20,7 +20,7 @@ use crate::error::{Error, Rejected};
 use crate::row::Cells;
 
 pub(crate) use append::{COLUMNS, Event, SYSTEM, stored_details};
-pub(crate) use group::{AskedList, Grouped, Member};
+pub(crate) use group::{AskedList, DONE, Grouped, Member};
 pub(crate) use guard::Refusal;
 pub(crate) use plan::{Columns, Lock, Plan};
 

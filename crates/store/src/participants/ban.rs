@@ -7,7 +7,7 @@ use sea_orm::{ColumnType, DbErr, QueryResult};
 use super::Participants;
 use super::join::{banned, lift_expired_ban, view_ban};
 use super::kick::protects_oneself;
-use super::leave::seat_key;
+use super::leave::seat_in_room;
 use crate::authority::Operation as Asked;
 use crate::error::{Error, Invalid, Rejected, Result, Rule, Subject};
 use crate::event::Change;
@@ -124,7 +124,7 @@ impl Operation for PutBan {
             expires_at: self.until,
             was_present: false,
         };
-        let seat = seat_key(at.dialect);
+        let seat = seat_in_room(at.dialect);
         let plan = Plan::new(at, "done")
             .denied(protects_oneself(at, operation, user))
             .bind("user", user)
@@ -133,7 +133,7 @@ impl Operation for PutBan {
             .bind("expires_at", self.until)
             .lock::<user::Entity>("known", Lock::None, &["id"], "id = :user")
             .lock_room(room, &["id", "owner_id"])
-            .find_own_seat()
+            .find_own_seat(at.dialect)
             .view::<room_participant::Entity>("host_seat", format!("{seat} AND role = 'HOST'"))
             .view::<room_participant::Entity>("other_seat", format!("{seat} AND NOT ({may_put_out})"));
 
@@ -220,7 +220,7 @@ impl Operation for Unban {
         Plan::new(at, "ban")
             .bind("user", user)
             .lock_room(room, &["id", "owner_id"])
-            .find_own_seat()
+            .find_own_seat(at.dialect)
             .update::<room_participant::Entity>(
                 "ban",
                 Columns::All,

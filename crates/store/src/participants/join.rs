@@ -11,7 +11,7 @@ use crate::database::Dialect;
 use crate::database::statement::{Bind, enum_text};
 use crate::error::{Conflict, Rejected, Result};
 use crate::event::Change;
-use crate::operation::{AskedList, Event, Grouped, Lock, Member, Moment, Operation, Plan, Refusal, Usual};
+use crate::operation::{AskedList, DONE, Event, Grouped, Lock, Member, Moment, Operation, Plan, Refusal, Usual};
 use crate::rules::active;
 use crate::unit::Sink;
 
@@ -47,7 +47,7 @@ impl Operation for Join {
     /// is locked, so it may have grown old by then: the unique indexes hold it, and the plan answers.
     fn usual(&self, at: &Moment<'_>) -> Option<Usual<Self::Output>> {
         let Self { room, user, role } = *self;
-        if role == ParticipantRole::Host || at.only_oneself(Asked::Join, Some(room), user).is_some() {
+        if !self.is_ordinary(at.actor) {
             return None;
         }
         let id = at.id();
@@ -60,7 +60,7 @@ impl Operation for Join {
             .update::<room::Entity>(
                 "room",
                 &["id"],
-                counted_in(at.dialect),
+                format!("{}, updated_at = :now", counted_in(at.dialect, "1")),
                 format!(
                     "id = :room AND deleted_at IS NULL AND status = 'LIVE' AND owner_id <> :user
                         AND active_participants < max_participants
@@ -160,9 +160,9 @@ impl Operation for Join {
             .effect(
                 "counted",
                 format!(
-                    "UPDATE rooms SET {}, status = 'LIVE', started_at = COALESCE(started_at, :now)
+                    "UPDATE rooms SET {}, status = 'LIVE', started_at = COALESCE(started_at, :now), updated_at = :now
                     WHERE id = (SELECT room_id FROM seat)",
-                    counted_in(at.dialect)
+                    counted_in(at.dialect, "1")
                 ),
             )
             .event(
@@ -207,10 +207,7 @@ impl Grouped for Join {
             let event = operation.joined(actor);
             asked.push(at, operation.user, actor, &event, &own);
         }
-        let peak = at
-            .dialect
-            .later("peak_participants", "active_participants + seated.number");
-        Plan::new(at, "seated_members")
+        Plan::new(at, DONE)
             .bind("room", room)
             .asked(asked, ", participant uuid, role participant_role")
             // Users before rooms, and they in one order.
@@ -248,39 +245,25 @@ impl Grouped for Join {
                     at.dialect.columns_of::<room_participant::Entity>()
                 ),
             )
-            .effect(
-                "counted",
-                format!(
-                    "UPDATE rooms SET active_participants = active_participants + seated.number,
-                        total_joins = total_joins + seated.number, peak_participants = {peak}, updated_at = :now
-                    FROM (SELECT room_id, CAST(count(*) AS integer) AS number FROM seat GROUP BY room_id) AS seated
-                    WHERE rooms.id = seated.room_id"
-                ),
-            )
-            .asked_events("")
-            .lookup(
-                "seated_members",
-                &["place"],
-                "SELECT seat.*, asked.place FROM seat JOIN asked ON asked.about = seat.user_id",
-            )
+            .done_together(&counted_in(at.dialect, "done.number"), "")
     }
 }
 
 impl Join {
     fn joined(&self, actor: &Actor) -> Change {
         Change::UserJoined {
-            target: (actor.user_id() != Some(self.user)).then_some(self.user),
+            target: actor.other_than_self(self.user),
             role: self.role,
         }
     }
 }
 
-/// SQL that counts somebody in.
-fn counted_in(dialect: Dialect) -> String {
-    let peak = dialect.later("peak_participants", "active_participants + 1");
+/// SQL that counts so many in.
+fn counted_in(dialect: Dialect, number: &str) -> String {
+    let peak = dialect.later("peak_participants", &format!("active_participants + {number}"));
     format!(
-        "active_participants = active_participants + 1, total_joins = total_joins + 1, peak_participants = {peak},
-            updated_at = :now"
+        "active_participants = active_participants + {number}, total_joins = total_joins + {number},
+            peak_participants = {peak}"
     )
 }
 

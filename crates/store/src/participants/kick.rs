@@ -3,7 +3,7 @@
 use entity::{ParticipantRole, RoomId, UserId, room_participant};
 
 use super::Participants;
-use super::leave::seat_key;
+use super::leave::seat_in_room;
 use crate::authority::Operation as Asked;
 use crate::error::{Error, Rejected, Result};
 use crate::event::Change;
@@ -61,7 +61,7 @@ impl Operation for Kick {
             .bind("user", user)
             .bind("reason", self.reason.clone())
             .lock_room(room, &["id", "owner_id"])
-            .find_own_seat()
+            .find_own_seat(at.dialect)
             .update::<room_participant::Entity>(
                 "seat",
                 Columns::All,
@@ -70,7 +70,7 @@ impl Operation for Kick {
                     end_participation_set(at.dialect),
                     at.dialect.later(":now", "joined_at"),
                 ),
-                seat_key(at.dialect),
+                seat_in_room(at.dialect),
             )
             .room_exists(room)
             // Who may kick nobody learns nothing about who is there.

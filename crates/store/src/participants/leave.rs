@@ -8,8 +8,8 @@ use crate::authority::{Operation as Asked, may};
 use crate::database::Dialect;
 use crate::error::{Rejected, Result};
 use crate::event::Change;
-use crate::operation::{AskedList, Columns, Event, Grouped, Member, Moment, Operation, Plan};
-use crate::rules::{end_if_empty, end_participation_set};
+use crate::operation::{AskedList, Columns, DONE, Event, Grouped, Member, Moment, Operation, Plan};
+use crate::rules::{end_if_empty, end_participation_set, seat_key};
 use crate::settings::EmptyRoomPolicy;
 use crate::unit::Sink;
 
@@ -58,7 +58,7 @@ impl Operation for Leave {
                 "seat",
                 Columns::All,
                 end_participation_set(at.dialect),
-                seat_key(at.dialect),
+                seat_in_room(at.dialect),
             )
             .found("seat", Rejected::NotPresent { user, room })
             .count_out("seat")
@@ -99,7 +99,7 @@ impl Grouped for Leave {
         } else {
             "active_participants > (SELECT count(*) FROM asked)"
         };
-        Plan::new(at, "members")
+        Plan::new(at, DONE)
             .bind("room", room)
             .asked(asked, "")
             .lookup(
@@ -121,17 +121,9 @@ impl Grouped for Leave {
                     at.dialect.columns_of::<room_participant::Entity>()
                 ),
             )
-            .effect(
-                "counted",
-                "UPDATE rooms SET active_participants = active_participants - ended.number, updated_at = :now
-                FROM (SELECT room_id, CAST(count(*) AS integer) AS number FROM seat GROUP BY room_id) AS ended
-                WHERE rooms.id = ended.room_id",
-            )
-            .asked_events(" || jsonb_build_object('duration_seconds', seat.duration_seconds)")
-            .lookup(
-                "members",
-                &["place"],
-                "SELECT seat.*, asked.place FROM seat JOIN asked ON asked.about = seat.user_id",
+            .done_together(
+                "active_participants = active_participants - done.number",
+                " || jsonb_build_object('duration_seconds', seat.duration_seconds)",
             )
     }
 }
@@ -139,16 +131,13 @@ impl Grouped for Leave {
 impl Leave {
     fn left(&self, actor: &Actor) -> Change {
         Change::UserLeft {
-            target: (actor.user_id() != Some(self.user)).then_some(self.user),
+            target: actor.other_than_self(self.user),
             duration_seconds: 0,
         }
     }
 }
 
 /// The key of the seat of `:user` in the step `room`.
-pub(super) fn seat_key(dialect: Dialect) -> String {
-    format!(
-        "room_id = (SELECT id FROM room) AND user_id = :user AND left_at IS NULL{}",
-        dialect.among_current()
-    )
+pub(super) fn seat_in_room(dialect: Dialect) -> String {
+    seat_key(dialect, "(SELECT id FROM room)", ":user")
 }

@@ -5,8 +5,8 @@ use entity::{RoomId, room_participant};
 
 use crate::database::statement::Query;
 use crate::database::{Dialect, LookUp, Rows};
-use crate::page::{Cursor, Order, PageRequest};
-use crate::row;
+use crate::page::PageRequest;
+use crate::{read, row};
 
 /// Which participations of a room a list has.
 #[derive(Clone, Copy)]
@@ -38,25 +38,20 @@ fn seats(dialect: Dialect, index: &str) -> String {
 ///
 /// SQLite is told the index. PostgreSQL cannot be told, and where it believes that nearly all participations go on, which is what it
 /// believes while they are few or since its statistics were made, `ix_room_participants_room` costs it the same: a plan of that
-/// moment, which it keeps, walks past everybody who has ever been in the room. So it is asked something dear that the index of the
-/// present answers by itself (`left_at IS NULL` implies it, so there it is neither asked nor counted), but no other way to find the
-/// rows does. It is never computed: the cheap condition comes first, and settles it.
+/// moment, which it keeps, walks past everybody who has ever been in the room: hence [`Dialect::only_by_index`].
 fn present(dialect: Dialect, room: &str) -> String {
-    let (index, dear) = match dialect {
-        Dialect::Postgres => (
-            "",
-            "AND (seat.left_at IS NULL OR pg_catalog.to_tsvector('pg_catalog.simple', seat.kick_reason) IS NULL)",
-        ),
-        Dialect::Sqlite => ("INDEXED BY ix_room_participants_present", ""),
+    let index = match dialect {
+        Dialect::Postgres => "",
+        Dialect::Sqlite => "INDEXED BY ix_room_participants_present",
     };
-    let seats = seats(dialect, index);
-    format!("FROM {seats} WHERE seat.room_id = {room} AND seat.left_at IS NULL {dear}")
+    let (seats, only_by_index) = (seats(dialect, index), dialect.only_by_index("seat.left_at IS NULL"));
+    format!("FROM {seats} WHERE seat.room_id = {room} AND seat.left_at IS NULL{only_by_index}")
 }
 
 /// A SELECT of everybody who is present in the room that `room` yields the id of.
 ///
 /// In the index's order, and on PostgreSQL with a limit that is none: it would rather collect the rows by a bitmap otherwise, and of
-/// that it counts the dear condition in any case.
+/// that it counts the condition of [`Dialect::only_by_index`] in any case.
 pub(crate) fn everybody_present(dialect: Dialect, room: &str) -> String {
     let limit = match dialect {
         Dialect::Postgres => format!("LIMIT {}", dialect.limit_of_walk("CAST(NULL AS bigint)")),
@@ -77,10 +72,7 @@ pub(crate) fn page(dialect: Dialect, room: RoomId, which: Which, page: &PageRequ
             seats(dialect, "")
         ),
     };
-    let (comparison, direction) = match page.order() {
-        Order::NewestFirst => ("<", "DESC"),
-        Order::OldestFirst => (">", "ASC"),
-    };
+    let (comparison, direction) = page.order().in_sql();
     let beyond = match page.cursor() {
         Some(_) => format!("AND (seat.joined_at, seat.id) {comparison} (:at, :last)"),
         None => String::new(),
@@ -90,14 +82,10 @@ pub(crate) fn page(dialect: Dialect, room: RoomId, which: Which, page: &PageRequ
         columns(),
         dialect.limit_of_walk(":limit")
     ))
-    .bind("room", room)
-    .bind("limit", i64::from(page.size()) + 1);
+    .bind("room", room);
     let query = match which {
         Which::BannedAt(now) => query.bind("now", now),
         Which::Present | Which::All => query,
     };
-    match page.cursor() {
-        Some(Cursor { at, id }) => query.bind("at", at).bind("last", id),
-        None => query,
-    }
+    read::page_of(query, page)
 }

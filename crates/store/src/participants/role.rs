@@ -3,12 +3,13 @@
 use entity::{ParticipantRole, RoomId, UserId, room_participant};
 
 use super::Participants;
-use super::leave::seat_key;
+use super::leave::seat_in_room;
 use crate::authority::Operation as Asked;
 use crate::database::statement::enum_text;
 use crate::error::{Rejected, Result};
 use crate::event::Change;
 use crate::operation::{Columns, Event, Lock, Moment, Operation, Plan};
+use crate::rules::seat_key;
 use crate::unit::Sink;
 
 impl<S: Sink> Participants<'_, S> {
@@ -65,12 +66,12 @@ impl Operation for ChangeRole {
         Plan::new(at, "seat")
             .bind("user", user)
             .lock_room(room, &["id", "owner_id"])
-            .find_own_seat()
+            .find_own_seat(at.dialect)
             .update::<room_participant::Entity>(
                 "seat",
                 Columns::All,
                 format!("role = '{}'", enum_text(&to)),
-                seat_key(at.dialect),
+                seat_in_room(at.dialect),
             )
             .room_exists(room)
             .allowed(operation, room, Some(user))
@@ -115,7 +116,7 @@ impl Operation for HandOver {
                 "heir",
                 Lock::Change,
                 &["id", "role"],
-                "room_id = :room AND user_id = :user AND left_at IS NULL",
+                seat_key(at.dialect, ":room", ":user"),
             )
             .update_if_there::<room_participant::Entity>(
                 "demoted",
@@ -139,14 +140,14 @@ impl Operation for HandOver {
         Plan::without_answer(at, "heir")
             .bind("user", user)
             .lock_room(room, &["id", "owner_id"])
-            .find_own_seat()
+            .find_own_seat(at.dialect)
             .gate("allowed", "room")
             // Locked, so that it is the seat as it is now, not as it was before the wait for the room.
             .lock::<room_participant::Entity>(
                 "heir",
                 Lock::Change,
                 &["id"],
-                "room_id = (SELECT id FROM allowed) AND user_id = :user AND left_at IS NULL",
+                seat_key(at.dialect, "(SELECT id FROM allowed)", ":user"),
             )
             .room_exists(room)
             .allowed(Asked::HandOver, room, Some(user))

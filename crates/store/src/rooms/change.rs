@@ -152,12 +152,12 @@ impl<S: Sink> Rooms<'_, S, Deleted> {
 
 /// What changes of the room's row have in common: its lock, the actor's role, the update `changed`.
 pub(super) fn changing(at: &Moment<'_>, asked: Asked, room: RoomId, set: impl Into<String>) -> Plan {
-    change_locked(Plan::new(at, "changed"), asked, room, set)
+    change_locked(at, Plan::new(at, "changed"), asked, room, set)
 }
 
-fn change_locked(plan: Plan, asked: Asked, room: RoomId, set: impl Into<String>) -> Plan {
+fn change_locked(at: &Moment<'_>, plan: Plan, asked: Asked, room: RoomId, set: impl Into<String>) -> Plan {
     plan.lock_room(room, &["id", "owner_id"])
-        .find_own_seat()
+        .find_own_seat(at.dialect)
         .update::<room::Entity>("changed", Columns::All, set, "id = (SELECT id FROM room)")
         .room_exists(room)
         .allowed(asked, room, None)
@@ -214,7 +214,7 @@ impl Operation for Update {
             "'CREATED', 'LIVE'"
         };
         let mut plan = in_status(
-            change_locked(plan, Asked::ManageRoom, room, sets.join(", ")),
+            change_locked(at, plan, Asked::ManageRoom, room, sets.join(", ")),
             room,
             open,
         );
@@ -253,7 +253,7 @@ impl Operation for Transfer {
             // Users before rooms.
             .lock::<user::Entity>("member", Lock::Share, &["id"], "id = :new_owner");
         let set = "owner_id = :new_owner, updated_at = :now";
-        let plan = change_locked(plan, Asked::TransferRoom, room, set);
+        let plan = change_locked(at, plan, Asked::TransferRoom, room, set);
         active(plan, "member", user)
             .guard("room", "owner_id <> :new_owner", Rejected::AlreadyOwner { user, room })
             .event(

@@ -4,6 +4,7 @@ use entity::{ParticipantRole, RoomId, UserId, room, room_participant};
 use sea_orm::Iterable;
 
 use crate::authority::{ActorRole, Operation as Asked, may};
+use crate::database::Dialect;
 use crate::database::statement::enum_text;
 use crate::error::{Error, Rejected, Subject};
 use crate::operation::{Columns, Lock, Plan, Refusal};
@@ -25,13 +26,9 @@ impl Plan {
     }
 
     /// Finds the actor's own seat in the step `room`, for [`ACTOR_ROLE`]: step `own_seat`.
-    pub(crate) fn find_own_seat(self) -> Self {
-        self.look::<room_participant::Entity>(
-            "own_seat",
-            Lock::Share,
-            &["role"],
-            "room_id = (SELECT id FROM room) AND user_id = :actor AND left_at IS NULL",
-        )
+    pub(crate) fn find_own_seat(self, dialect: Dialect) -> Self {
+        let key = seat_key(dialect, "(SELECT id FROM room)", ":actor");
+        self.look::<room_participant::Entity>("own_seat", Lock::Share, &["role"], key)
     }
 
     /// Requires that the actor may do `asked` in the step `room`, to nobody or to `user`.
@@ -39,6 +36,12 @@ impl Plan {
         let refusal = not_allowed(ACTOR_ROLE, asked, room, user);
         self.guard("room", format!("{ACTOR_ROLE} IN ({})", allowed(asked, None)), refusal)
     }
+}
+
+/// The key of a user's seat in a room, each given as SQL for its id.
+pub(crate) fn seat_key(dialect: Dialect, room: &str, user: &str) -> String {
+    let among_current = dialect.among_current();
+    format!("room_id = {room} AND user_id = {user} AND left_at IS NULL{among_current}")
 }
 
 /// The refusal for want of authority; `actor_role` is SQL over the guard's row.

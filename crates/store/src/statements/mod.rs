@@ -13,10 +13,10 @@ use crate::actor::Actor;
 use crate::context::Context;
 use crate::database::{Dialect, durability};
 use crate::error::{Error, Result};
-use crate::operation::{Answer, Grouped, Member, Moment, Operation};
+use crate::operation::{Answer, Grouped, Member, Operation};
 use crate::settings::{EmptyRoomPolicy, StoreSettings};
 use crate::unit::sealed::Sealed;
-use crate::unit::{Sink, Source};
+use crate::unit::{Sink, Source, moment};
 
 /// A statement, and what is known of it.
 #[derive(Clone, Debug)]
@@ -74,12 +74,7 @@ impl Sink for Recorder {
 
     async fn perform<O: Operation>(&self, operation: O) -> Result<O::Output> {
         let dialect = self.context.dialect();
-        let moment = Moment {
-            now: DateTime::UNIX_EPOCH,
-            actor: &self.actor,
-            dialect,
-            ids: self.context.ids(),
-        };
+        let moment = moment(&self.context, DateTime::UNIX_EPOCH, &self.actor);
         if let (Some(usual), Dialect::Postgres) = (operation.usual(&moment), dialect) {
             self.note(Listed {
                 name: O::NAME,
@@ -103,12 +98,7 @@ impl Sink for Recorder {
     async fn perform_grouped<O: Grouped>(&self, operation: O) -> Result<O::Output> {
         let dialect = self.context.dialect();
         if dialect == Dialect::Postgres {
-            let moment = Moment {
-                now: DateTime::UNIX_EPOCH,
-                actor: &self.actor,
-                dialect,
-                ids: self.context.ids(),
-            };
+            let moment = moment(&self.context, DateTime::UNIX_EPOCH, &self.actor);
             let member = Member {
                 operation: &operation,
                 actor: &self.actor,

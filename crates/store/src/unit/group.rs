@@ -15,12 +15,12 @@ use entity::RoomId;
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 use tokio::sync::oneshot;
 
-use super::{Acting, Attempt, OpenUnit, Sink};
+use super::{Acting, Attempt, OpenUnit, Sink, moment};
 use crate::actor::Actor;
 use crate::context::Context;
 use crate::database::{Dialect, fault};
 use crate::error::{Error, Result};
-use crate::operation::{Answer, Grouped, Member, Moment};
+use crate::operation::{Answer, Grouped, Member};
 
 /// The most that one statement does. Beyond that a statement's own cost grows, and with it the time that the room is locked.
 const MOST: usize = 256;
@@ -161,16 +161,9 @@ impl<O: Grouped> Turn<O> {
     async fn as_one_statement(&self, those: &[Waiting<O>]) -> Result<HashMap<usize, O::Output>, Failure> {
         let dialect = self.context.dialect();
         let members: Vec<_> = those.iter().map(Waiting::member).collect();
-        let plan = {
-            let at = Moment {
-                now: self.context.now(),
-                actor: &those[0].actor,
-                dialect,
-                ids: self.context.ids(),
-            };
-            O::together(&at, self.room, &members)
-        };
-        let rows = self.context.connections().query_all_raw(plan.as_one_statement()).await;
+        let at = moment(&self.context, self.context.now(), &those[0].actor);
+        let statement = O::together(&at, self.room, &members).as_one_statement();
+        let rows = self.context.connections().query_all_raw(statement).await;
         let rows = rows.map_err(|error| Failure::of(fault::read(dialect, &error, O::NAME, true)))?;
         let read = |row: &QueryResult| {
             let place: i32 = row.try_get_by("place")?;

@@ -5,6 +5,7 @@ mod transaction;
 
 use std::future::Future;
 
+use chrono::{DateTime, Utc};
 use entity::user;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseExecutor, DbErr, QueryFilter, QueryResult, QueryTrait, Statement};
 
@@ -103,16 +104,11 @@ impl Acting {
     /// Tries once.
     pub(crate) async fn attempt<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
         let dialect = self.context.dialect();
-        let moment = Moment {
-            now: self.context.now(),
-            actor: &self.actor,
-            dialect,
-            ids: self.context.ids(),
-        };
         // SQLite's time is read once the right to write is there.
         if dialect == Dialect::Sqlite {
             return self.attempt_in_unit(operation).await;
         }
+        let moment = moment(&self.context, self.context.now(), &self.actor);
         if let Some(usual) = operation.usual(&moment) {
             match usual.plan.run(dialect, self.context.connections()).await {
                 Ok(Some(_)) => return Ok(Attempt::Done(usual.answer)),
@@ -213,7 +209,17 @@ impl Sink for Acting {
     }
 }
 
-/// An event's actor is not looked for before it is appended: its foreign key says whether there is such a user.
+/// What a plan is made from.
+pub(crate) fn moment<'a>(context: &'a Context, now: DateTime<Utc>, actor: &'a Actor) -> Moment<'a> {
+    Moment {
+        now,
+        actor,
+        dialect: context.dialect(),
+        ids: context.ids(),
+    }
+}
+
+/// An event's actor is not looked for before it is appended: what checks its references says whether there is such a user.
 async fn missing_actor(context: &Context, db: &DatabaseExecutor<'_>, actor: &Actor, error: Error) -> Error {
     let Some(user) = actor.user_id() else {
         return error;

@@ -9,13 +9,13 @@ use chrono::{DateTime, Utc};
 use sea_orm::{DatabaseExecutor, DatabaseTransaction, DbErr, TransactionTrait};
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Acting, Attempt, Sink, Source, TRIES_WITHOUT_REASON, missing_actor};
+use super::{Acting, Attempt, Sink, Source, TRIES_WITHOUT_REASON, missing_actor, moment};
 use crate::actor::Actor;
 use crate::context::Context;
 use crate::database::{Dialect, fault};
 use crate::error::{Error, Result};
 use crate::notice::Notice;
-use crate::operation::{Answer, Moment, Operation, contested};
+use crate::operation::{Answer, Operation, contested};
 
 /// Several operations that happen together or not at all, in one transaction, by one actor, at one time.
 ///
@@ -175,13 +175,7 @@ impl OpenUnit {
 
     async fn try_it<O: Operation>(&self, actor: &Actor, operation: &O) -> Result<Attempt<O::Output>, DbErr> {
         let dialect = self.context.dialect();
-        let moment = Moment {
-            now: self.now,
-            actor,
-            dialect,
-            ids: self.context.ids(),
-        };
-        let first = operation.plan(&moment);
+        let first = operation.plan(&moment(&self.context, self.now, actor));
         if let Some(error) = first.refused_already() {
             return Ok(Attempt::Refused(error.clone()));
         }

@@ -6,6 +6,7 @@ use entity::audit_log;
 use crate::database::Dialect;
 use crate::database::statement::Query;
 use crate::page::Cursor;
+use crate::read::behind;
 
 /// How long a lock is waited for before giving way and trying again: everybody else queues behind it. Three of these are less than
 /// `deadlock_timeout`, so that it is never somebody else's statement that is given up.
@@ -84,10 +85,7 @@ pub(crate) fn rows(detached: &str, after: Option<Cursor>, limit: u16) -> Query {
         r#"SELECT {columns} FROM {detached} {beyond} ORDER BY "timestamp", id LIMIT :limit"#
     ))
     .bind("limit", i64::from(limit));
-    match after {
-        Some(Cursor { at, id }) => query.bind("at", at).bind("last", id),
-        None => query,
-    }
+    behind(query, after)
 }
 
 /// Column `events`.
