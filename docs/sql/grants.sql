@@ -14,7 +14,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON auth_providers TO meet_app;
 -- The audit log is appended to and read.
 GRANT SELECT, INSERT ON audit_logs TO meet_app;
 -- Named in statements, never computed.
-GRANT EXECUTE ON FUNCTION only_by_index() TO meet_app;
+GRANT EXECUTE ON FUNCTION only_by_index(uuid) TO meet_app;
 -- The store looks whether its migrations are there.
 GRANT SELECT ON seaql_migrations TO meet_app;
 

@@ -225,7 +225,7 @@ async fn try_lock(guard: &DatabaseTransaction) -> Result<bool, DbErr> {
 async fn drop_functions(db: &DatabaseExecutor<'_>) -> Result<(), DbErr> {
     for function in [
         "refuse_audit_change()",
-        "only_by_index()",
+        "only_by_index(uuid)",
         "refuse_removal()",
         "check_audit_references()",
         "check_users()",

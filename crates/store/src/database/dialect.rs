@@ -132,10 +132,10 @@ impl Dialect {
     }
 
     /// Ends a condition whose rows are to be found along an index that `implied`, its own condition, implies: whatever the planner
-    /// believed when it made a plan that is kept. See `only_by_index` in the base schema.
-    pub(crate) fn only_by_index(self, implied: &str) -> String {
+    /// believed when it made a plan that is kept. `id` is the row's. See `only_by_index` in the base schema.
+    pub(crate) fn only_by_index(self, implied: &str, id: &str) -> String {
         match self {
-            Self::Postgres => format!(" AND ({implied} OR only_by_index())"),
+            Self::Postgres => format!(" AND ({implied} OR only_by_index({id}))"),
             Self::Sqlite => String::new(),
         }
     }
@@ -143,7 +143,7 @@ impl Dialect {
     /// Ends a condition on `room_participants` that looks for a present or banned user: found along `uq_room_participants_current`, or
     /// `ix_room_participants_present`.
     pub(crate) fn among_current(self) -> String {
-        self.only_by_index("left_at IS NULL OR is_banned")
+        self.only_by_index("left_at IS NULL OR is_banned", "id")
     }
 
     /// The later of two times.

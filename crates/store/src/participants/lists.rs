@@ -44,7 +44,10 @@ fn present(dialect: Dialect, room: &str) -> String {
         Dialect::Postgres => "",
         Dialect::Sqlite => "INDEXED BY ix_room_participants_present",
     };
-    let (seats, only_by_index) = (seats(dialect, index), dialect.only_by_index("seat.left_at IS NULL"));
+    let (seats, only_by_index) = (
+        seats(dialect, index),
+        dialect.only_by_index("seat.left_at IS NULL", "seat.id"),
+    );
     format!("FROM {seats} WHERE seat.room_id = {room} AND seat.left_at IS NULL{only_by_index}")
 }
 

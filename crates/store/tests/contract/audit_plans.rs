@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::harness::{Raw, TestDb};
-use crate::metering::{alone, one_connection};
+use crate::metering::{NO_AUTOVACUUM, alone, one_connection};
 
 crate::cases![@Postgres every_filter_costs_the_same_at_any_depth];
 
@@ -196,6 +196,7 @@ async fn fill(raw: &Raw) {
     )
     .await;
     raw.run(&months(3, 8)).await;
+    raw.run(NO_AUTOVACUUM).await;
     let names: Vec<_> = AuditAction::iter()
         .map(|action| format!("'{}'", action.to_value().value))
         .collect();
@@ -537,6 +538,7 @@ async fn every_filter_costs_the_same_at_any_depth(db: TestDb) {
             db.store.clone().close().await.unwrap();
             explaining.raw.db.close().await.unwrap();
             explaining.raw = one_connection(&db.url).await;
+            alone(&explaining.raw).await;
             explaining.generic = Some(db.url.clone());
         }
         for mut kind in kinds() {
