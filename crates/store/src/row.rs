@@ -15,6 +15,28 @@ use sea_orm::{ColumnTrait, ColumnType, DbErr, EntityTrait, Iterable, QueryResult
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+fn failed(error: SqlxError) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(error.into()))
+}
+
+/// Asks the driver's row, whichever it is.
+macro_rules! of_the_driver {
+    ($row:ident, |$driver:ident| $ask:expr) => {
+        of_the_driver!($row, |$driver| $ask, on PostgreSQL $ask)
+    };
+    ($row:ident, |$driver:ident| $ask:expr, on PostgreSQL $otherwise:expr) => {{
+        #[cfg(feature = "postgres")]
+        if let Some($driver) = $row.try_as_pg_row() {
+            return $otherwise.map_err(failed);
+        }
+        #[cfg(feature = "sqlite")]
+        if let Some($driver) = $row.try_as_sqlite_row() {
+            return $ask.map_err(failed);
+        }
+        Err(DbErr::Type("a row of another database".to_owned()))
+    }};
+}
+
 /// What columns that follow each other are read as.
 pub(crate) trait FromRow: Sized {
     /// Their names, in the order in which they are read.
@@ -70,11 +92,15 @@ impl<'r> Cells<'r> {
 /// The name may have the prefix by which SeaORM tells two entities apart.
 fn debug_assert_called(row: &QueryResult, place: usize, name: &str) {
     if cfg!(debug_assertions) {
-        let names = row.column_names();
-        let found = names.get(place).map(String::as_str);
-        let bare = found.map(|found| found.strip_prefix("A_").or(found.strip_prefix("B_")).unwrap_or(found));
-        assert_eq!(bare, Some(name), "column {place} of {names:?}");
+        let found = column_name(row, place).unwrap_or_default();
+        let bare = found.strip_prefix("A_").or(found.strip_prefix("B_")).unwrap_or(found);
+        assert_eq!(bare, name, "column {place} of {:?}", row.column_names());
     }
+}
+
+fn column_name(row: &QueryResult, place: usize) -> Result<&str, DbErr> {
+    use sea_orm::sqlx::Column as _;
+    of_the_driver!(row, |driver| driver.try_column(place).map(|column| column.name()))
 }
 
 /// A value of one column.
@@ -87,28 +113,6 @@ impl<T: Cell> Cell for Option<T> {
     fn read(row: &QueryResult, place: usize) -> Result<Option<Self>, DbErr> {
         T::read(row, place).map(Some)
     }
-}
-
-fn failed(error: SqlxError) -> DbErr {
-    DbErr::Query(RuntimeErr::SqlxError(error.into()))
-}
-
-/// Asks the driver's row, whichever it is.
-macro_rules! of_the_driver {
-    ($row:ident, |$driver:ident| $ask:expr) => {
-        of_the_driver!($row, |$driver| $ask, on PostgreSQL $ask)
-    };
-    ($row:ident, |$driver:ident| $ask:expr, on PostgreSQL $otherwise:expr) => {{
-        #[cfg(feature = "postgres")]
-        if let Some($driver) = $row.try_as_pg_row() {
-            return $otherwise.map_err(failed);
-        }
-        #[cfg(feature = "sqlite")]
-        if let Some($driver) = $row.try_as_sqlite_row() {
-            return $ask.map_err(failed);
-        }
-        Err(DbErr::Type("a row of another database".to_owned()))
-    }};
 }
 
 fn is_null(row: &QueryResult, place: usize) -> Result<bool, DbErr> {

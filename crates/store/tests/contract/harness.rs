@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
 use conferencing_migration::{Migrator, MigratorTrait};
@@ -29,13 +29,13 @@ pub type Body = fn(TestDb) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A behaviour, named `module::function`.
 pub struct Case {
     pub name: String,
-    /// The one backend that it is for, if it is not for both.
-    pub only: Option<Backend>,
+    /// Where it runs, if not on both backends.
+    pub only: Option<Only>,
     pub body: Body,
 }
 
 /// Lists the cases of a module: functions `async fn(TestDb)`. One that is not listed is dead code, which CI refuses.
-/// `@Postgres name` is a case for that backend alone, of what the other has not.
+/// `@Postgres name` is a case for that backend alone, of what the other has not; `@Alone name` one for PostgreSQL while no other runs.
 #[macro_export]
 macro_rules! cases {
     ($($(@$only:ident)? $name:ident),+ $(,)?) => {
@@ -43,7 +43,7 @@ macro_rules! cases {
             let module = module_path!().rsplit("::").next().unwrap_or_default();
             vec![$($crate::harness::Case {
                 name: format!("{module}::{}", stringify!($name)),
-                only: None$(.or(Some($crate::harness::Backend::$only)))?,
+                only: None$(.or(Some($crate::harness::Only::$only)))?,
                 body: |db| Box::pin($name(db)),
             }),+]
         }
@@ -55,6 +55,23 @@ pub enum Backend {
     Sqlite,
     Postgres,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    Sqlite,
+    Postgres,
+    /// PostgreSQL, while no other case runs: of what is counted for the whole server.
+    Alone,
+}
+
+impl Only {
+    fn includes(self, backend: Backend) -> bool {
+        (self == Self::Sqlite) == (backend == Backend::Sqlite)
+    }
+}
+
+/// Held shared by each case, and exclusively by those that run alone.
+static RUNNING: RwLock<()> = RwLock::new(());
 
 /// A database of the case's own.
 pub struct TestDb {
@@ -303,9 +320,15 @@ pub fn run(cases: Vec<Case>) -> ExitCode {
             (Backend::Sqlite, "sqlite", false),
             (Backend::Postgres, "postgres", ignore_postgres),
         ] {
-            if case.only.is_none_or(|only| only == backend) {
+            if case.only.is_none_or(|only| only.includes(backend)) {
                 let name = format!("{prefix}::{}", case.name);
-                let trial = Trial::test(name, move || run_case(body, backend));
+                let alone = case.only == Some(Only::Alone);
+                let trial = Trial::test(name, move || {
+                    // A case that failed has spoilt nothing.
+                    let _alone = alone.then(|| RUNNING.write().unwrap_or_else(PoisonError::into_inner));
+                    let _beside = (!alone).then(|| RUNNING.read().unwrap_or_else(PoisonError::into_inner));
+                    run_case(body, backend)
+                });
                 trials.push(trial.with_ignored_flag(ignore));
             }
         }
