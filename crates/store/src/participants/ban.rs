@@ -133,7 +133,7 @@ impl Operation for PutBan {
             .bind("expires_at", self.until)
             .lock::<user::Entity>("known", Lock::None, &["id"], "id = :user")
             .lock_room(room, &["id", "owner_id"])
-            .find_own_seat(at.dialect)
+            .find_own_seat(at)
             .view::<room_participant::Entity>("host_seat", format!("{seat} AND role = 'HOST'"))
             .view::<room_participant::Entity>("other_seat", format!("{seat} AND NOT ({may_put_out})"));
 
@@ -220,7 +220,7 @@ impl Operation for Unban {
         Plan::new(at, "ban")
             .bind("user", user)
             .lock_room(room, &["id", "owner_id"])
-            .find_own_seat(at.dialect)
+            .find_own_seat(at)
             .update::<room_participant::Entity>(
                 "ban",
                 Columns::All,

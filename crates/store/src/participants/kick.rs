@@ -61,7 +61,7 @@ impl Operation for Kick {
             .bind("user", user)
             .bind("reason", self.reason.clone())
             .lock_room(room, &["id", "owner_id"])
-            .find_own_seat(at.dialect)
+            .find_own_seat(at)
             .update::<room_participant::Entity>(
                 "seat",
                 Columns::All,

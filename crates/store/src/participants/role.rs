@@ -66,7 +66,7 @@ impl Operation for ChangeRole {
         Plan::new(at, "seat")
             .bind("user", user)
             .lock_room(room, &["id", "owner_id"])
-            .find_own_seat(at.dialect)
+            .find_own_seat(at)
             .update::<room_participant::Entity>(
                 "seat",
                 Columns::All,
@@ -140,7 +140,7 @@ impl Operation for HandOver {
         Plan::without_answer(at, "heir")
             .bind("user", user)
             .lock_room(room, &["id", "owner_id"])
-            .find_own_seat(at.dialect)
+            .find_own_seat(at)
             .gate("allowed", "room")
             // Locked, so that it is the seat as it is now, not as it was before the wait for the room.
             .lock::<room_participant::Entity>(

@@ -88,7 +88,7 @@ fn change_target(at: &Moment<'_>, plan: Plan, recording: RecordingId, asked: Ask
         &["id", "owner_id"],
         "id = (SELECT room_id FROM target)",
     )
-    .find_own_seat(at.dialect)
+    .find_own_seat(at)
     .update::<recording::Entity>(
         "changed",
         Columns::All,

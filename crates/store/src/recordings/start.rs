@@ -105,7 +105,7 @@ impl Operation for Start {
             // Users before rooms.
             .lock::<user::Entity>("member", Lock::Share, &["id"], "id = :owner")
             .lock_room(room, &["id", "owner_id"])
-            .find_own_seat(at.dialect)
+            .find_own_seat(at)
             .view::<recording::Entity>("same_key", "storage_key = :storage_key")
             .room_exists(room)
             .allowed(asked, room, None);

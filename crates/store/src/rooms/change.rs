@@ -157,7 +157,7 @@ pub(super) fn changing(at: &Moment<'_>, asked: Asked, room: RoomId, set: impl In
 
 fn change_locked(at: &Moment<'_>, plan: Plan, asked: Asked, room: RoomId, set: impl Into<String>) -> Plan {
     plan.lock_room(room, &["id", "owner_id"])
-        .find_own_seat(at.dialect)
+        .find_own_seat(at)
         .update::<room::Entity>("changed", Columns::All, set, "id = (SELECT id FROM room)")
         .room_exists(room)
         .allowed(asked, room, None)

@@ -2,12 +2,13 @@
 
 use entity::{ParticipantRole, RoomId, UserId, room, room_participant};
 use sea_orm::Iterable;
+use uuid::Uuid;
 
 use crate::authority::{ActorRole, Operation as Asked, may};
 use crate::database::Dialect;
 use crate::database::statement::enum_text;
 use crate::error::{Error, Rejected, Subject};
-use crate::operation::{Columns, Lock, Plan, Refusal};
+use crate::operation::{Columns, Lock, Moment, Plan, Refusal};
 
 /// SQL over the step `room`: what the actor is to it, given their seat in the step `own_seat`.
 pub(crate) const ACTOR_ROLE: &str = "CASE WHEN :is_system THEN 'SYSTEM' WHEN owner_id = :actor THEN 'OWNER'
@@ -25,10 +26,13 @@ impl Plan {
         self.guard("room", "deleted_at IS NULL", Error::NotFound(Subject::Room(room)))
     }
 
-    /// Finds the actor's own seat in the step `room`, for [`ACTOR_ROLE`]: step `own_seat`.
-    pub(crate) fn find_own_seat(self, dialect: Dialect) -> Self {
-        let key = seat_key(dialect, "(SELECT id FROM room)", ":actor");
-        self.look::<room_participant::Entity>("own_seat", Lock::Share, &["role"], key)
+    /// Finds the actor's own seat in the step `room`, for [`ACTOR_ROLE`]: step `own_seat`. Who is no user is looked for as one that
+    /// does not exist: a comparison with NULL costs nothing where it is planned, and so would be planned anew each time.
+    pub(crate) fn find_own_seat(self, at: &Moment<'_>) -> Self {
+        let key = seat_key(at.dialect, "(SELECT id FROM room)", ":own_user");
+        let own_user = at.actor.user_id().unwrap_or(UserId::from_uuid(Uuid::nil()));
+        self.bind("own_user", own_user)
+            .look::<room_participant::Entity>("own_seat", Lock::Share, &["role"], key)
     }
 
     /// Requires that the actor may do `asked` in the step `room`, to nobody or to `user`.

@@ -4,11 +4,15 @@
 
 use conferencing_store::entity::ParticipantRole::Participant;
 use conferencing_store::entity::{room, user};
-use conferencing_store::{Actor, AuditFilter, NewUser, Observation, Order, PageRequest, Store, StoreSettings};
+use conferencing_store::{
+    Actor, AuditFilter, NewRoom, NewUser, Observation, Order, PageRequest, RecordingMeasures, Store, StoreSettings,
+};
 
+use crate::accounts_support::sign_in_methods;
 use crate::audit_plans::{BOUNDARY, months};
 use crate::harness::{TestDb, password_hash};
 use crate::metering::{Meter, NO_AUTOVACUUM, aside, one_connection};
+use crate::recordings::new_recording;
 
 crate::cases![
     @Postgres past_stays_cost_nothing,
@@ -224,27 +228,46 @@ async fn plans_of_what_services_do_most_are_kept(db: TestDb) {
     let store = Store::from_connection(raw.db.clone(), StoreSettings::default())
         .await
         .unwrap();
+    let (system, by_owner) = (
+        store.acting(&Actor::system("test")),
+        store.acting(&Actor::user(owner.id)),
+    );
     for (number, user) in users.iter().enumerate() {
         let acting = store.acting(&Actor::user(user.id));
-        acting.participants().join(room, user.id, Participant).await.unwrap();
+        for _ in 0..3 {
+            acting.participants().join(room, user.id, Participant).await.unwrap();
+            acting.participants().leave(room, user.id).await.unwrap();
+        }
         acting
             .audit()
             .append(Some(room), Observation::UserLogout {})
             .await
             .unwrap();
-        acting.participants().leave(room, user.id).await.unwrap();
         let name = format!("new{number}");
         let new = NewUser::named(&name, &name, password_hash());
-        store
-            .acting(&Actor::system("test"))
-            .users()
-            .register(new)
+        system.users().register(new).await.unwrap();
+        let way_in = sign_in_methods(&store, user).await[0].id;
+        system.users().record_login(user.id, way_in).await.unwrap();
+        by_owner
+            .rooms()
+            .create(NewRoom::titled(owner.id, "A room"))
             .await
             .unwrap();
+        acting.participants().join(room, user.id, Participant).await.unwrap();
+        let recording = new_recording(room, user.id, &name);
+        let begun = system.recordings().start(recording).await.unwrap();
+        system
+            .recordings()
+            .stop(begun.id, RecordingMeasures::default())
+            .await
+            .unwrap();
+        by_owner.participants().kick(room, user.id, None).await.unwrap();
+        acting.participants().join(room, user.id, Participant).await.unwrap();
+        by_owner.participants().ban(room, user.id, None, None).await.unwrap();
     }
     let kept = "SELECT CASE WHEN generic_plans > 0 THEN 'kept ' ELSE 'made anew ' END || left(statement, 200)
         FROM pg_prepared_statements WHERE statement LIKE '%INSERT INTO audit_logs%' AND generic_plans + custom_plans > 5";
     let plans = raw.texts(kept).await;
-    assert_eq!(plans.len(), 4, "{plans:#?}");
+    assert_eq!(plans.len(), 10, "{plans:#?}");
     assert!(plans.iter().all(|plan| plan.starts_with("kept")), "{plans:#?}");
 }
