@@ -4,6 +4,7 @@
 -- The roles are made before, see there. Partitions need no rights of their own: those of audit_logs hold for statements on it.
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, meet_app, meet_auditor;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC, meet_app, meet_auditor;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM PUBLIC, meet_app, meet_auditor;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO meet_app, meet_auditor;
 
@@ -13,6 +14,7 @@ GRANT SELECT, INSERT, UPDATE ON users, rooms, room_participants, recordings TO m
 GRANT SELECT, INSERT, UPDATE, DELETE ON auth_providers TO meet_app;
 -- The audit log is appended to and read.
 GRANT SELECT, INSERT ON audit_logs TO meet_app;
+GRANT USAGE ON SEQUENCE audit_logs_sequence TO meet_app;
 -- Named in statements, never computed.
 GRANT EXECUTE ON FUNCTION only_by_index(uuid) TO meet_app;
 -- The store looks whether its migrations are there.

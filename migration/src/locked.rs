@@ -221,8 +221,10 @@ async fn try_lock(guard: &DatabaseTransaction) -> Result<bool, DbErr> {
         .try_get_by_index(0)
 }
 
-/// `fresh` drops tables and types but not functions, which the base schema would then find in its way.
+/// `fresh` drops tables and types but neither functions nor sequences, which the base schema would then find in its way.
 async fn drop_functions(db: &DatabaseExecutor<'_>) -> Result<(), DbErr> {
+    db.execute_unprepared("DROP SEQUENCE IF EXISTS audit_logs_sequence CASCADE")
+        .await?;
     for function in [
         "refuse_audit_change()",
         "only_by_index(uuid)",

@@ -2,12 +2,13 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sea_orm::DatabaseConnection;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use crate::clock::{self, Ids};
 use crate::database::Dialect;
@@ -29,6 +30,9 @@ struct Inner {
     shared: std::sync::Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     /// SQLite has one writer at a time. Within the process they queue here, in order, instead of polling for the file's lock.
     turn: Arc<Mutex<()>>,
+    /// Told of each change that this process has committed.
+    committed: Notify,
+    closed: AtomicBool,
 }
 
 impl std::fmt::Debug for Context {
@@ -54,6 +58,8 @@ impl Context {
                 settings,
                 shared: std::sync::Mutex::default(),
                 turn,
+                committed: Notify::new(),
+                closed: AtomicBool::new(false),
             }),
         }
     }
@@ -68,6 +74,26 @@ impl Context {
         let one = all.entry(TypeId::of::<T>()).or_insert_with(|| Arc::<T>::default());
         // Its key is its type.
         Arc::clone(one).downcast().unwrap_or_default()
+    }
+
+    /// Says that something was committed: whoever follows the audit log looks at once.
+    pub(crate) fn tell_committed(&self) {
+        self.inner.committed.notify_one();
+    }
+
+    /// The pool is closed: whoever works in the background ends.
+    pub(crate) fn tell_closed(&self) {
+        self.inner.closed.store(true, Ordering::SeqCst);
+        self.tell_committed();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.closed.load(Ordering::SeqCst)
+    }
+
+    /// Ends when something was committed since it was last asked.
+    pub(crate) async fn committed(&self) {
+        self.inner.committed.notified().await;
     }
 
     pub(crate) fn turn(&self) -> Arc<Mutex<()>> {

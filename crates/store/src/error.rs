@@ -53,6 +53,13 @@ pub enum Error {
         /// How many events it holds.
         capacity: usize,
     },
+    /// A subscriber of the feed was too slow, and has lost its place in the process: subscribe again from the position of the last event
+    /// that was worked off. Nothing is lost.
+    #[error("the subscriber was too slow: {capacity} batches of events waited for it")]
+    SlowSubscriber {
+        /// How many batches may wait.
+        capacity: usize,
+    },
     /// The connection was lost while a change was under way: it may have happened or not. Look before trying again.
     #[error("the connection was lost during {during}; whether it took effect is unknown")]
     Indeterminate {
@@ -129,7 +136,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Transient { .. } | Self::Unreachable { .. } | Self::QueueFull { .. }
+            Self::Transient { .. } | Self::Unreachable { .. } | Self::QueueFull { .. } | Self::SlowSubscriber { .. }
         )
     }
 
@@ -226,6 +233,9 @@ pub enum Rule {
     /// A cursor that this list gave.
     #[error("must be a cursor that this list returned")]
     Cursor,
+    /// A text that a position in the feed was written as, by this kind of database.
+    #[error("must be a position of this database's feed")]
+    FeedPosition,
 }
 
 /// What an operation was about, with the key that was asked for.

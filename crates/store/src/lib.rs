@@ -65,6 +65,7 @@
 //! | [`actor`], [`authority`] | who acts; the table of who may do what |
 //! | [`scope`] | live, deleted or any rows: where every find starts |
 //! | [`audit::writer`], [`audit::partitions`] | events in batches; the audit log's months |
+//! | [`feed`] | what was committed, as a stream from a position |
 //! | [`error`], [`constraint`] | what can go wrong; every constraint of the schema by name |
 //! | [`page`] | keyset pages and their cursors |
 //! | [`erasure`], [`export`] | the right to be forgotten; data portability |
@@ -92,6 +93,7 @@ mod context;
 pub mod erasure;
 pub mod error;
 pub mod export;
+pub mod feed;
 mod input;
 mod notice;
 mod operation;
@@ -130,10 +132,11 @@ pub use erasure::{ErasureReceipt, StoredFile};
 pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 pub use export::ExportRecord;
+pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
 pub use page::{Cursor, Order, Page, PageRequest};
 pub use recordings::{NewRecording, RecordingMeasures, SweptRecording};
 pub use rooms::{NewRoom, RoomChanges, RoomFilter, Schedule};
-pub use settings::{Durability, EmptyRoomPolicy, RetryPolicy, StoreSettings};
+pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, RetryPolicy, StoreSettings};
 pub use store::{Health, Store};
 pub use tokens::{KeyRing, TokenKey};
 pub use unit::{Acting, Unit};
@@ -170,6 +173,11 @@ macro_rules! repositories_of {
             /// What was recorded.
             pub fn recordings(&self) -> recordings::Recordings<'_, Self> {
                 recordings::Recordings::new(self)
+            }
+
+            /// What was committed, from a position on.
+            pub fn feed(&self) -> feed::Feed<'_, Self> {
+                feed::Feed::new(self)
             }
 
             /// What happened.

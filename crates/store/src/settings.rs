@@ -55,6 +55,8 @@ pub struct StoreSettings {
     pub clock: Arc<dyn Clock>,
     /// Keys and room codes.
     pub ids: Arc<dyn Ids>,
+    /// How the audit log is followed.
+    pub feed: FeedSettings,
     /// What providers' tokens are encrypted with. None: they are not stored.
     pub token_keys: Option<KeyRing>,
 }
@@ -69,7 +71,31 @@ impl Default for StoreSettings {
             max_recording_retries: 3,
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds::default()),
+            feed: FeedSettings::default(),
             token_keys: None,
+        }
+    }
+}
+
+/// How often a process that follows the audit log asks for news, and how much waits for a slow subscriber. One statement asks for all
+/// of the process's subscribers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedSettings {
+    /// The pause between two questions while there is news, and the shortest there is: 20 ms. At least 1 ms.
+    pub shortest_pause: Duration,
+    /// The pause after a time without news, to which it grows by doubling: 1 s. A commit of this process ends it.
+    pub longest_pause: Duration,
+    /// How many batches may wait for a subscriber: 256. A batch is what was committed between two questions, and concerns the
+    /// subscriber. Whoever has more waiting is told that they are too slow, see [`crate::feed::Feed::subscribe`].
+    pub waiting_batches: usize,
+}
+
+impl Default for FeedSettings {
+    fn default() -> Self {
+        Self {
+            shortest_pause: Duration::from_millis(20),
+            longest_pause: Duration::from_secs(1),
+            waiting_batches: 256,
         }
     }
 }

@@ -139,6 +139,7 @@ impl Store {
     /// # Errors
     /// [`Error::Backend`] if the driver fails to.
     pub async fn close(&self) -> Result<()> {
+        self.context.tell_closed();
         self.context.connections().give_back();
         self.context
             .db()

@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["unit"],
     &["read", "rules"],
     &["audit", "participants", "recordings", "statistics"],
-    &["auth_providers", "rooms"],
+    &["auth_providers", "feed", "rooms"],
     &["users"],
     &["erasure", "export"],
     &["store"],

@@ -8,8 +8,10 @@ BEGIN
 END
 $$;
 ALTER TABLE audit_logs DETACH PARTITION audit_logs_before;
-INSERT INTO audit_logs_before (id, action, user_id, room_id, target_user_id, metadata, ip_address, user_agent, "timestamp")
-    SELECT id, action, user_id, room_id, target_user_id, metadata, ip_address, user_agent, "timestamp" FROM audit_logs;
+INSERT INTO audit_logs_before (id, action, user_id, room_id, target_user_id, metadata, ip_address, user_agent, "timestamp",
+        transaction, sequence)
+    SELECT id, action, user_id, room_id, target_user_id, metadata, ip_address, user_agent, "timestamp", transaction, sequence
+    FROM audit_logs;
 SELECT carry_audit_privileges('audit_logs', 'audit_logs_before');
 DROP FUNCTION carry_audit_privileges(regclass, regclass);
 DROP TABLE audit_logs;
@@ -17,6 +19,7 @@ DROP FUNCTION attach_audit_partition(text, timestamptz, timestamptz);
 
 ALTER TABLE audit_logs_before RENAME TO audit_logs;
 ALTER INDEX pk_audit_logs_before RENAME TO pk_audit_logs;
+ALTER INDEX ix_audit_logs_before_feed RENAME TO ix_audit_logs_feed;
 ALTER INDEX ix_audit_logs_before_room RENAME TO ix_audit_logs_room;
 ALTER INDEX ix_audit_logs_before_user RENAME TO ix_audit_logs_user;
 ALTER INDEX ix_audit_logs_before_target_user RENAME TO ix_audit_logs_target_user;

@@ -1,6 +1,7 @@
 -- The table becomes the first partition of a new one of its name. No row is read or written.
 ALTER TABLE audit_logs RENAME TO audit_logs_before;
 ALTER INDEX pk_audit_logs RENAME TO pk_audit_logs_before;
+ALTER INDEX ix_audit_logs_feed RENAME TO ix_audit_logs_before_feed;
 ALTER INDEX ix_audit_logs_room RENAME TO ix_audit_logs_before_room;
 ALTER INDEX ix_audit_logs_user RENAME TO ix_audit_logs_before_user;
 ALTER INDEX ix_audit_logs_target_user RENAME TO ix_audit_logs_before_target_user;
@@ -15,6 +16,7 @@ CREATE TABLE audit_logs (
     LIKE audit_logs_before INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS,
     CONSTRAINT pk_audit_logs PRIMARY KEY ("timestamp", id)
 ) PARTITION BY RANGE ("timestamp");
+CREATE INDEX ix_audit_logs_feed ON audit_logs (transaction, sequence);
 CREATE INDEX ix_audit_logs_room ON audit_logs (room_id, "timestamp", id) WHERE room_id IS NOT NULL;
 CREATE INDEX ix_audit_logs_user ON audit_logs (user_id, "timestamp", id) WHERE user_id IS NOT NULL;
 CREATE INDEX ix_audit_logs_target_user ON audit_logs (target_user_id, "timestamp", id) WHERE target_user_id IS NOT NULL;

@@ -1,3 +1,4 @@
+DROP TABLE audit_feed;
 DROP TABLE audit_logs;
 DROP TABLE recordings;
 DROP TABLE room_participants;

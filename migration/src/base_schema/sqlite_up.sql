@@ -269,6 +269,22 @@ CREATE INDEX ix_audit_logs_room ON audit_logs (room_id, "timestamp", id) WHERE r
 CREATE INDEX ix_audit_logs_user ON audit_logs (user_id, "timestamp", id) WHERE user_id IS NOT NULL;
 CREATE INDEX ix_audit_logs_target_user ON audit_logs (target_user_id, "timestamp", id) WHERE target_user_id IS NOT NULL;
 
+-- The order in which events were committed, for the feed: SQLite has one writer at a time. No row is ever deleted, so no number comes twice.
+CREATE TABLE audit_feed (
+    sequence INTEGER PRIMARY KEY,
+    "timestamp" TEXT NOT NULL,
+    id BLOB NOT NULL
+) STRICT;
+CREATE TRIGGER tr_audit_logs_feed AFTER INSERT ON audit_logs
+BEGIN INSERT INTO audit_feed ("timestamp", id) VALUES (NEW."timestamp", NEW.id); END;
+CREATE TRIGGER tr_audit_feed_no_update BEFORE UPDATE ON audit_feed
+BEGIN SELECT RAISE(ABORT, 'tr_audit_logs_immutable'); END;
+CREATE TRIGGER tr_audit_feed_no_delete BEFORE DELETE ON audit_feed
+BEGIN SELECT RAISE(ABORT, 'tr_audit_logs_immutable'); END;
+CREATE TRIGGER tr_audit_feed_no_replace BEFORE INSERT ON audit_feed
+WHEN EXISTS (SELECT 1 FROM audit_feed WHERE sequence = NEW.sequence)
+BEGIN SELECT RAISE(ABORT, 'tr_audit_logs_immutable'); END;
+
 CREATE TRIGGER tr_audit_logs_no_update BEFORE UPDATE ON audit_logs
 BEGIN SELECT RAISE(ABORT, 'tr_audit_logs_immutable'); END;
 CREATE TRIGGER tr_audit_logs_no_delete BEFORE DELETE ON audit_logs

@@ -4,7 +4,7 @@ pub(crate) mod batch;
 mod export;
 mod log;
 pub mod partitions;
-mod search;
+pub(crate) mod search;
 pub mod writer;
 
 use std::net::IpAddr;

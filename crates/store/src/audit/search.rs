@@ -153,7 +153,7 @@ fn one_action(filter: &AuditFilter, page: &PageRequest) -> [String; 2] {
 }
 
 /// The members of `:actions`, as a condition on one event.
-fn one_of_actions(dialect: Dialect) -> &'static str {
+pub(crate) fn one_of_actions(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Postgres => {
             "action = ANY (ARRAY(SELECT CAST(value AS audit_action) FROM jsonb_array_elements_text(:actions)))"
@@ -332,7 +332,7 @@ fn bound(query: Query, filter: &AuditFilter) -> Query {
 }
 
 /// Each action once: a walk for one that is named twice would yield its events twice.
-fn names(actions: &[AuditAction]) -> Json {
+pub(crate) fn names(actions: &[AuditAction]) -> Json {
     let mut names: Vec<_> = actions.iter().map(|action| action.to_value().value).collect();
     names.sort_unstable();
     names.dedup();

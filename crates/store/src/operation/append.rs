@@ -6,8 +6,9 @@ use entity::ClientAddress;
 use serde_json::Value as Json;
 
 use super::Moment;
-use super::plan::Plan;
+use super::plan::{Body, Plan};
 use crate::actor::Actor;
+use crate::database::Dialect;
 use crate::database::statement::Bind;
 use crate::event::{Change, EventColumns};
 
@@ -84,7 +85,7 @@ impl Plan {
         self.append(
             at,
             event,
-            |sql| format!("{sql} RETURNING id"),
+            |sql| format!("{sql}{RETURNING}"),
             |plan, _, sql| plan.step(name, &["id"], sql),
         )
     }
@@ -103,7 +104,7 @@ impl Plan {
         let name = NAMES[number - 1];
         let of = |part: &str| format!("{name}_{part}");
         let address = at.actor.address().map(|address| ClientAddress(address).to_string());
-        let plan = self
+        let mut plan = self
             .bind("audit_user", at.actor.user_id())
             .bind("audit_address", Bind::text_as("inet", address))
             .bind("audit_user_agent", at.actor.user_agent().map(str::to_owned))
@@ -117,6 +118,10 @@ impl Plan {
             Some(by) => at
                 .dialect
                 .counted_id(&format!(":{name}_id"), &format!("row_number() OVER (ORDER BY {by})")),
+        };
+        let id = match number.checked_sub(2) {
+            Some(before) if at.dialect == Dialect::Postgres => plan.appended_after(NAMES[before], &id),
+            _ => id,
         };
         let computed: Vec<(&str, &str)> = event.computed.iter().map(|(name, sql)| (*name, sql.as_str())).collect();
         let metadata = at.dialect.json_with(&format!(":{name}_details"), &computed);
@@ -139,6 +144,22 @@ impl Plan {
         add(plan, name, end(sql))
     }
 }
+
+impl Plan {
+    /// The id of an event that PostgreSQL appends after another of the same statement: else it does so in an order of its own, and
+    /// the feed has the order in which events were appended.
+    fn appended_after(&mut self, before: &'static str, id: &str) -> String {
+        if let Some(step) = self.steps.iter_mut().find(|step| step.name == before)
+            && let Body::Sql(sql) = &mut step.body
+            && !sql.contains(RETURNING)
+        {
+            sql.push_str(RETURNING);
+        }
+        format!("CASE WHEN (SELECT count(*) FROM {before}) >= 0 THEN {id} END")
+    }
+}
+
+const RETURNING: &str = " RETURNING id";
 
 /// An event's details as they are stored.
 pub(crate) fn stored_details(actor: &Actor, event: &EventColumns) -> Json {

@@ -11,6 +11,7 @@ use crate::audit::{Audit, AuditFilter};
 use crate::auth_providers::{AuthProviders, CheckedAccount, Link, ProviderAccount, ProviderTokens};
 use crate::error::Error;
 use crate::event::Observation;
+use crate::feed::FeedFilter;
 use crate::notice::Notice;
 use crate::page::{Cursor, Order, PageRequest};
 use crate::participants::Participants;
@@ -178,6 +179,19 @@ async fn audit(on: &Recorder) {
         let _ = on.perform(notice).await;
     }
     crate::audit::writer::list_statements(on).await;
+    for bits in 0..1_u16 << 3 {
+        let on_bit = |bit: u16| bits & (1 << bit) != 0;
+        let filter = FeedFilter {
+            room: on_bit(0).then_some(ROOM),
+            user: on_bit(1).then_some(USER),
+            actions: if on_bit(2) {
+                vec![AuditAction::UserJoined]
+            } else {
+                Vec::new()
+            },
+        };
+        crate::feed::list_statements(on, &filter).await;
+    }
     // Each part of a filter may be named or not.
     for bits in 0..1_u16 << 8 {
         let on_bit = |bit: u16| bits & (1 << bit) != 0;

@@ -113,7 +113,10 @@ impl<O: Grouped> Turn<O> {
             Dialect::Sqlite => self.in_one_transaction(&those).await,
         };
         let mut outputs = match done {
-            Ok(outputs) => outputs,
+            Ok(outputs) => {
+                self.context.tell_committed();
+                outputs
+            }
             // Whose fault it was shows when each stands alone.
             Err(Failure::NothingDone) => HashMap::new(),
             Err(Failure::Unsettled(error)) => {

@@ -103,6 +103,14 @@ impl Acting {
 
     /// Tries once.
     pub(crate) async fn attempt<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
+        let attempt = self.attempt_untold(operation).await;
+        if let Ok(Attempt::Done(_)) = attempt {
+            self.context.tell_committed();
+        }
+        attempt
+    }
+
+    async fn attempt_untold<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
         let dialect = self.context.dialect();
         // SQLite's time is read once the right to write is there.
         if dialect == Dialect::Sqlite {

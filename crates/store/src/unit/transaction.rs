@@ -211,11 +211,12 @@ impl OpenUnit {
             self.attempt(&attempt).await?;
         }
         let dialect = self.context.dialect();
-        let (transaction, turn) = (self.transaction, self.turn);
+        let (transaction, turn, context) = (self.transaction, self.turn, self.context);
         // In a task of its own, so that a caller who gives up waiting does not leave a COMMIT half sent.
         let committed = tokio::spawn(async move {
             let committed = transaction.commit().await;
             drop(turn);
+            context.tell_committed();
             committed
         });
         committed

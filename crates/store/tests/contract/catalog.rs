@@ -62,7 +62,7 @@ const POSTGRES_FACTS: &str = "
 const SQLITE_FACTS: &str = r#"
     WITH tables AS (
         SELECT name, strict FROM pragma_table_list
-        WHERE schema = 'main' AND name NOT LIKE 'sqlite_%' AND name <> 'seaql_migrations'
+        WHERE schema = 'main' AND name NOT LIKE 'sqlite_%' AND name NOT IN ('seaql_migrations', 'audit_feed')
     )
     SELECT format('table %s%s', name, iif(strict, ', strict', '')) FROM tables
     UNION ALL
@@ -79,7 +79,8 @@ const SQLITE_FACTS: &str = r#"
 
 /// Name and statement of each table of ours, the statement without comments, quotes and line breaks.
 async fn sqlite_tables(raw: &Raw) -> Vec<(String, String)> {
-    let sql = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name <> 'seaql_migrations'";
+    let sql =
+        "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT IN ('seaql_migrations', 'audit_feed')";
     let tables = raw.rows(sql).await.into_iter().map(|row| {
         let (table, sql): (String, String) = (row.try_get_by("name").unwrap(), row.try_get_by("sql").unwrap());
         let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
@@ -116,7 +117,8 @@ pub struct Named {
     pub name: String,
 }
 
-/// Every constraint, index and trigger of a database, those that PostgreSQL makes for itself left out.
+/// Every constraint, index and trigger of a database, those that PostgreSQL makes for itself left out, and what SQLite has for the
+/// feed: PostgreSQL has columns instead.
 pub async fn named(raw: &Raw) -> Vec<Named> {
     let sql = match raw.backend() {
         DbBackend::Sqlite => SQLITE_NAMES,
@@ -188,7 +190,7 @@ const SQLITE_NAMES: &str = r#"
     FROM sqlite_master AS tables, pragma_index_list(tables.name) AS list
     WHERE tables.type = 'table' AND tables.name <> 'seaql_migrations' AND list.origin <> 'pk'
     UNION ALL
-    SELECT format('tr %s %s', tbl_name, name) FROM sqlite_master WHERE type = 'trigger'"#;
+    SELECT format('tr %s %s', tbl_name, name) FROM sqlite_master WHERE type = 'trigger' AND 'audit_feed' NOT IN (tbl_name, replace(name, 'tr_audit_logs_feed', 'audit_feed'))"#;
 
 /// The shape of each index of ours: name, table, columns in order, and whether it has a condition.
 pub async fn index_shapes(raw: &Raw) -> Facts {

@@ -221,6 +221,9 @@ async fn an_audit_row_withstands_every_statement(db: TestDb) {
                 "REPLACE INTO audit_logs SELECT * FROM audit_logs",
             ),
             ("PRAGMA ignore_check_constraints = ON", "DELETE FROM audit_logs"),
+            ("", "UPDATE audit_feed SET sequence = sequence + 1"),
+            ("", "DELETE FROM audit_feed"),
+            ("", "INSERT OR REPLACE INTO audit_feed SELECT * FROM audit_feed"),
         ],
         Backend::Postgres => vec![
             ("", "TRUNCATE audit_logs"),

@@ -215,6 +215,7 @@ async fn the_applications_role_has_no_other_rights(db: TestDb) {
         raw.texts(held).await,
         [
             "audit_logs: INSERT, SELECT",
+            "audit_logs_sequence: USAGE",
             "auth_providers: DELETE, INSERT, SELECT, UPDATE",
             "recordings: INSERT, SELECT, UPDATE",
             "room_participants: INSERT, SELECT, UPDATE",

@@ -36,6 +36,7 @@ mod costs_growth;
 mod durability;
 mod erasure;
 mod export;
+mod feed;
 mod grants;
 mod hot_rooms;
 mod hot_rooms_answers;
@@ -95,6 +96,7 @@ fn main() -> std::process::ExitCode {
         durability::cases(),
         erasure::cases(),
         export::cases(),
+        feed::cases(),
         grants::cases(),
         hot_rooms::cases(),
         hot_rooms_answers::cases(),

@@ -103,8 +103,8 @@ async fn every_partition_has_what_the_audit_log_has(db: TestDb) {
     let deviating = async || {
         let mut family = catalog::partitions(&raw).await;
         let audit_log = family.remove("audit_logs").unwrap();
-        // Owner, columns, the key, eight indexes, three triggers.
-        assert_eq!(audit_log.len(), 14, "{audit_log:?}");
+        // Owner, columns, the key, nine indexes, three triggers.
+        assert_eq!(audit_log.len(), 15, "{audit_log:?}");
         assert_eq!(family.len(), 5, "{family:?}");
         let mut deviating = BTreeMap::new();
         for (name, facts) in family {
@@ -423,7 +423,7 @@ async fn a_table_of_half_a_million_rows_is_partitioned_online(_: TestDb) {
     let filled = began.elapsed();
     let raw = one_connection(&url).await;
     let before = storage(&raw, "audit_logs").await;
-    assert_eq!(before.len(), 1 + 8, "{before:?}");
+    assert_eq!(before.len(), 1 + 9, "{before:?}");
     let background = Arc::new(Background::default());
     let (mut appenders, mut readers) = (Vec::new(), Vec::new());
     for number in 0..8 {
