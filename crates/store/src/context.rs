@@ -103,6 +103,10 @@ impl Context {
         self.inner.settings.max_recording_retries.into()
     }
 
+    pub(crate) fn purge_grace(&self) -> Duration {
+        self.inner.settings.purge_grace
+    }
+
     pub(crate) fn ids(&self) -> &dyn Ids {
         &*self.inner.settings.ids
     }

@@ -13,6 +13,8 @@ use crate::event::{AuditEvent, Change};
 use crate::input::ERASED_USERNAME;
 use crate::operation::{Answer, Columns, Event, Moment, Operation, Plan, column};
 use crate::read::{Fetch, FetchEntity};
+use crate::recordings::StoredFile;
+use crate::recordings::purge::stored_files;
 use crate::rules::{end_participation_set, end_room_set};
 use crate::scope::{self, Any};
 use crate::unit::Sink;
@@ -37,26 +39,18 @@ pub struct ErasureReceipt {
     pub ended_participations: i32,
     /// Recordings of theirs that are deleted now.
     pub recordings_deleted: i32,
-    /// The files of those recordings. The store keeps their names only: purging them is for the caller.
+    /// The files of all their recordings, however long deleted, that are not known to be purged, by ascending id of the recording:
+    /// to be purged now, and [confirmed](crate::recordings::Recordings::confirm_purged). Asked again, those that still are not.
     pub files: Vec<StoredFile>,
-}
-
-/// A file in the object store.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct StoredFile {
-    /// What it is a recording of.
-    pub recording: RecordingId,
-    /// Its bucket.
-    pub storage_bucket: String,
-    /// Its key there.
-    pub storage_key: String,
 }
 
 impl<S: Sink> Users<'_, S> {
     /// Erases a user, in one transaction. Their row stays, because the audit log points at it, and says nothing any more: no
     /// address, no password, called `deleted-<id>` and "Deleted user"; name and address are free for others. Their sign-in methods are
     /// gone with all tokens. Their live rooms end with all participations, those not begun are called off; they leave every other room.
-    /// Their recordings are deleted, running ones STOPPED first, as are others' that run in a room that ends.
+    /// Their recordings are deleted, running ones STOPPED first, as are others' that run in a room that ends. The files of their
+    /// recordings, also of those that were deleted before, are in the receipt, for the caller to purge; until that is confirmed they
+    /// are in the queue of [`claim_purges`](crate::recordings::Recordings::claim_purges) too.
     ///
     /// The audit log is never changed. It has ids and no names by design, but for what was typed at logins that failed. What people
     /// wrote stays as well: titles of rooms, names of files, reasons of kicks and bans; and where their recordings lie, for the
@@ -89,8 +83,8 @@ impl<S: Sink> Users<'_, S> {
         if let Some(erasure) = self.find_erasure(user).await? {
             receipt.erased_at = erasure.at;
             receipt.take_numbers(&erasure.event);
-            receipt.files = self.files_deleted_at(user, erasure.at).await?;
         }
+        receipt.files = self.unpurged_files(user).await?;
         Ok(receipt)
     }
 
@@ -106,10 +100,11 @@ impl<S: Sink> Users<'_, S> {
         Ok(found.map(AuditEntry::from))
     }
 
-    async fn files_deleted_at(&self, user: UserId, at: DateTime<Utc>) -> Result<Vec<StoredFile>> {
+    /// Served by `ix_recordings_owner`.
+    async fn unpurged_files(&self, user: UserId) -> Result<Vec<StoredFile>> {
         scope::find::<recording::Entity, Any>()
             .filter(recording::Column::OwnerId.eq(user))
-            .filter(recording::Column::DeletedAt.eq(at))
+            .filter(recording::Column::PurgedAt.is_null())
             .order_by_asc(recording::Column::Id)
             .select_only()
             .columns([
@@ -215,10 +210,10 @@ fn lock_rooms(at: &Moment<'_>, user: UserId) -> Plan {
     lock_all(at, user, "rooms", concerned)
 }
 
-/// Locks the recordings that they own, and those that run in rooms that end.
+/// Locks the recordings that they own and whose files the receipt may have, and those that run in rooms that end.
 fn lock_recordings(at: &Moment<'_>, user: UserId) -> Plan {
     let concerned = format!(
-        "SELECT id FROM recordings WHERE owner_id = :user AND deleted_at IS NULL
+        "SELECT id FROM recordings WHERE owner_id = :user AND purged_at IS NULL
         UNION ALL SELECT id FROM recordings WHERE {RUNNING}
             AND room_id IN (SELECT id FROM rooms WHERE owner_id = :user AND status = 'LIVE')"
     );
@@ -253,11 +248,12 @@ fn finish(at: &Moment<'_>, user: UserId) -> Plan {
         &["id"],
         "DELETE FROM auth_providers WHERE user_id = :user RETURNING id",
     );
-    let files = at.dialect.json_rows(&[
-        ("recording", &at.dialect.readable_uuid("id")),
-        ("storage_bucket", "storage_bucket"),
-        ("storage_key", "storage_key"),
-    ]);
+    // What is deleted only now is not purged either.
+    let plan = plan.lookup(
+        "unpurged",
+        &["id", "storage_bucket", "storage_key"],
+        "SELECT id, storage_bucket, storage_key FROM recordings WHERE owner_id = :user AND purged_at IS NULL ORDER BY id",
+    );
     let count = |what: &str| format!("CAST((SELECT count(*) FROM {what}) AS integer)");
     let plan = plan.step(
         "receipt",
@@ -275,8 +271,9 @@ fn finish(at: &Moment<'_>, user: UserId) -> Plan {
             "SELECT id AS user_id, updated_at AS erased_at, {removed} AS providers_removed, {ended} AS rooms_ended,
                 {cancelled} AS rooms_cancelled, {deleted} AS recordings_deleted,
                 CAST((SELECT COALESCE(sum(participations), 0) FROM present) + (SELECT count(*) FROM seated) AS integer) AS ended_participations,
-                (SELECT {files} FROM doomed WHERE owner_id = :user) AS files
+                (SELECT {files} FROM unpurged) AS files
             FROM users WHERE id = :user",
+            files = stored_files(at.dialect),
             removed = count("removed"),
             ended = count(ENDING),
             cancelled = count("owned WHERE status = 'CREATED'"),
@@ -346,10 +343,9 @@ fn close_recordings(at: &Moment<'_>, plan: Plan) -> Plan {
     );
     plan.lookup(
         "doomed",
-        &["id", "room_id", "owner_id", "status", "storage_bucket", "storage_key"],
+        &["id", "room_id", "owner_id", "status"],
         format!(
-            "SELECT id, room_id, owner_id, CAST(status AS text) AS status, storage_bucket, storage_key FROM recordings
-            WHERE {} ORDER BY id",
+            "SELECT id, room_id, owner_id, CAST(status AS text) AS status FROM recordings WHERE {} ORDER BY id",
             dialect.among("id", &which)
         ),
     )
@@ -466,5 +462,5 @@ pub(crate) async fn list_statements<S: Sink>(on: &S, user: UserId) {
     let users = Users::new(on);
     let _ = users.any_user(user).await;
     let _ = users.find_erasure(user).await;
-    let _ = users.files_deleted_at(user, DateTime::UNIX_EPOCH).await;
+    let _ = users.unpurged_files(user).await;
 }

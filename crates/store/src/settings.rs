@@ -51,6 +51,9 @@ pub struct StoreSettings {
     pub empty_rooms: EmptyRoomPolicy,
     /// How often a failed recording may be processed again.
     pub max_recording_retries: u16,
+    /// How long after its deletion the queue of files to purge keeps a recording's file back: for so long it can be restored. What
+    /// expired, or lost its owner, cannot be restored anyway; such files are handed out at once by the sweep and the erasure.
+    pub purge_grace: Duration,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Keys and room codes.
@@ -67,6 +70,7 @@ impl Default for StoreSettings {
             retry: RetryPolicy::default(),
             empty_rooms: EmptyRoomPolicy::default(),
             max_recording_retries: 3,
+            purge_grace: Duration::from_secs(7 * 24 * 60 * 60),
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds::default()),
             token_keys: None,

@@ -56,6 +56,7 @@ mod presence;
 mod presence_plans;
 mod races;
 mod recordings;
+mod recordings_purges;
 mod recordings_races;
 mod recordings_rules;
 mod recordings_start;
@@ -115,6 +116,7 @@ fn main() -> std::process::ExitCode {
         presence_plans::cases(),
         races::cases(),
         recordings::cases(),
+        recordings_purges::cases(),
         recordings_races::cases(),
         recordings_rules::cases(),
         recordings_start::cases(),
