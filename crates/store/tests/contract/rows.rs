@@ -155,11 +155,11 @@ pub const FIXTURE: &[Sql] = &[
     // Its file is being purged; its file is purged.
     Sql::Bare(
         "recordings",
-        "id=#scrap; storage_key='scrap'; deleted_at=~20; purge_claimed_until=~40",
+        "id=#scrap; room_id=#studio; owner_id=#artist; storage_key='scrap'; deleted_at=~20; purge_claimed_until=~40",
     ),
     Sql::Bare(
         "recordings",
-        "id=#ash; storage_key='ash'; deleted_at=~20; purged_at=~50",
+        "id=#ash; room_id=#studio; owner_id=#artist; storage_key='ash'; deleted_at=~20; purged_at=~50",
     ),
     Sql::Full("audit_logs", "id=#entry"),
 ];
