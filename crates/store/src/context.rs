@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use crate::clock::{self, Ids};
 use crate::database::Dialect;
 use crate::database::lease::Connections;
-use crate::settings::{EmptyRoomPolicy, RetryPolicy, StoreSettings};
+use crate::settings::{EmptyRoomPolicy, ModerationReasons, RetryPolicy, StoreSettings};
 use crate::tokens::KeyRing;
 
 /// A pool and its settings. Cheap to clone; all clones share one pool.
@@ -105,6 +105,10 @@ impl Context {
 
     pub(crate) fn purge_grace(&self) -> Duration {
         self.inner.settings.purge_grace
+    }
+
+    pub(crate) fn moderation_reasons(&self) -> ModerationReasons {
+        self.inner.settings.moderation_reasons
     }
 
     pub(crate) fn ids(&self) -> &dyn Ids {

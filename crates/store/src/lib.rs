@@ -133,7 +133,7 @@ pub use export::ExportRecord;
 pub use page::{Cursor, Order, Page, PageRequest};
 pub use recordings::{NewRecording, RecordingMeasures, StoredFile, SweptRecording};
 pub use rooms::{NewRoom, RoomChanges, RoomFilter, Schedule};
-pub use settings::{Durability, EmptyRoomPolicy, RetryPolicy, StoreSettings};
+pub use settings::{Durability, EmptyRoomPolicy, ModerationReasons, RetryPolicy, StoreSettings};
 pub use store::{Health, Store};
 pub use tokens::{KeyRing, TokenKey};
 pub use unit::{Acting, Unit};

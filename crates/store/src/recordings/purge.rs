@@ -17,6 +17,7 @@ use crate::clock::to_microseconds;
 use crate::database::Dialect;
 use crate::database::statement::Bind;
 use crate::error::{Invalid, Result, Rule};
+use crate::input::{ERASED_USERNAME, PURGED_KEY};
 use crate::operation::{Answer, Moment, Operation, Plan, column};
 use crate::unit::Sink;
 
@@ -86,8 +87,10 @@ impl<S: Sink> Recordings<'_, S> {
     /// these nothing is changed, so it can be said again. A file need not have been claimed: those that a
     /// [sweep](Recordings::sweep_expired) or an [erasure](crate::users::Users::erase) handed out are confirmed likewise.
     ///
-    /// Appends nothing; `purged_at` says when, and nothing changes it any more. Takes the recordings' locks, by ascending id; one
-    /// statement on PostgreSQL. By the system.
+    /// Where the file lay is forgotten if its owner is erased: `storage_key` is `purged:` and the id then, `storage_bucket` is `purged`.
+    ///
+    /// Appends nothing; `purged_at` says when, and nothing changes it any more. Takes the recordings' locks, by ascending id; two
+    /// statements in one transaction. By the system.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] for more than [`MAX_SWEEP`]; [`Rejected::NotAllowed`](crate::Rejected::NotAllowed).
@@ -122,6 +125,14 @@ impl Answer for Vec<StoredFile> {
     fn columns() -> Vec<(String, ColumnType)> {
         vec![column::<String>("files")]
     }
+}
+
+/// SQL that forgets where a purged file lay. The key stays unique.
+pub(crate) fn forget_place_set(dialect: Dialect) -> String {
+    format!(
+        "storage_key = '{PURGED_KEY}' || {}, storage_bucket = 'purged', storage_url = NULL",
+        dialect.uuid_text("id")
+    )
 }
 
 /// SQL for rows of `recordings` made into the JSON that [`StoredFile`]s are read from.
@@ -206,37 +217,68 @@ impl Operation for ConfirmPurged {
     const NAME: &'static str = "recordings.confirm_purged";
     type Output = Vec<RecordingId>;
 
-    /// What was restored while its lock was waited for is left out: the lock shows the row as it is then.
+    /// Two plans: an erasure that the first waited for is seen by the second.
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        let dialect = at.dialect;
         let asked = serde_json::json!(self.0).to_string();
-        let purged = dialect.json_rows(&[("recording", &dialect.readable_uuid("id"))]);
-        Plan::new(at, "result")
+        let asked = || Bind::text_as("jsonb", Some(asked.clone()));
+        // What was restored meanwhile is left out: the lock shows the row as it is then.
+        let which = format!(
+            "{} AND deleted_at IS NOT NULL AND purged_at IS NULL",
+            at.dialect.among("id", &at.dialect.listed_uuids(":asked"))
+        );
+        Plan::without_answer(at, "counted")
             .denied(at.only_the_system(Asked::ProcessRecording))
-            .bind("asked", Bind::text_as("jsonb", Some(asked)))
+            .bind("asked", asked())
             .lookup(
-                "gone",
+                "locked",
                 &["id"],
                 format!(
-                    "SELECT id FROM recordings WHERE {} AND deleted_at IS NOT NULL AND purged_at IS NULL ORDER BY id{}",
-                    dialect.among("id", &dialect.listed_uuids(":asked")),
-                    dialect.for_change()
+                    "SELECT id FROM recordings WHERE {which} ORDER BY id{}",
+                    at.dialect.for_change()
                 ),
             )
-            .lookup(
-                "purged",
-                &["id"],
-                format!(
-                    "UPDATE recordings SET purged_at = {purged_at}, updated_at = {updated_at} WHERE {gone} RETURNING id",
-                    purged_at = dialect.later(":now", "deleted_at"),
-                    updated_at = dialect.later(":now", "updated_at"),
-                    gone = dialect.among("id", "SELECT id FROM gone"),
-                ),
-            )
-            .step(
-                "result",
-                &["purged_recordings"],
-                format!("SELECT {purged} AS purged_recordings FROM purged"),
-            )
+            .step("counted", &["rows"], "SELECT count(*) AS rows FROM locked")
+            .then(confirm(at, &which).bind("asked", asked()))
     }
+}
+
+/// Confirms what is locked.
+fn confirm(at: &Moment<'_>, which: &str) -> Plan {
+    let dialect = at.dialect;
+    let purged = dialect.json_rows(&[("recording", &dialect.readable_uuid("id"))]);
+    let set = format!(
+        "purged_at = {}, updated_at = {}",
+        dialect.later(":now", "deleted_at"),
+        dialect.later(":now", "updated_at")
+    );
+    let owners = format!("SELECT owner_id FROM recordings WHERE {which}");
+    Plan::new(at, "result")
+        .lookup(
+            "erased",
+            &["id"],
+            format!(
+                "SELECT id FROM users WHERE {} AND username LIKE '{ERASED_USERNAME}%'",
+                dialect.among("id", &owners)
+            ),
+        )
+        .lookup(
+            "purged",
+            &["id"],
+            format!("UPDATE recordings SET {set} WHERE {which} AND owner_id NOT IN (SELECT id FROM erased) RETURNING id"),
+        )
+        .lookup(
+            "forgotten",
+            &["id"],
+            format!(
+                "UPDATE recordings SET {set}, {} WHERE {which} AND owner_id IN (SELECT id FROM erased) RETURNING id",
+                forget_place_set(dialect)
+            ),
+        )
+        .step(
+            "result",
+            &["purged_recordings"],
+            format!(
+                "SELECT {purged} AS purged_recordings FROM (SELECT id FROM purged UNION ALL SELECT id FROM forgotten) AS gone"
+            ),
+        )
 }

@@ -54,6 +54,7 @@ mod participants;
 mod partitioning;
 mod presence;
 mod presence_plans;
+mod privacy;
 mod races;
 mod recordings;
 mod recordings_purges;
@@ -114,6 +115,7 @@ fn main() -> std::process::ExitCode {
         partitioning::cases(),
         presence::cases(),
         presence_plans::cases(),
+        privacy::cases(),
         races::cases(),
         recordings::cases(),
         recordings_purges::cases(),

@@ -208,6 +208,14 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
         ),
         (
             NewRecording {
+                storage_key: "purged:1",
+                ..good.clone()
+            },
+            "storage_key",
+            Rule::Reserved("purged:"),
+        ),
+        (
+            NewRecording {
                 storage_bucket: "",
                 ..good.clone()
             },
