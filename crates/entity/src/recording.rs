@@ -83,6 +83,10 @@ pub struct Model {
     pub expires_at: Option<DateTimeUtc>,
     /// When it was deleted.
     pub deleted_at: Option<DateTimeUtc>,
+    /// Until when somebody has its file to purge; once set, the recording is not restored any more.
+    pub purge_claimed_until: Option<DateTimeUtc>,
+    /// When its file was known to be purged, for good.
+    pub purged_at: Option<DateTimeUtc>,
     /// When the row was made.
     pub created_at: DateTimeUtc,
     /// When the row was last changed.

@@ -140,12 +140,14 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("ck_recordings_retry_count", Check),
     ("ck_recordings_lifecycle", Check),
     ("ck_recordings_stopped", Check),
+    ("ck_recordings_purge", Check),
     ("ck_recordings_status", Check),
     ("ck_recordings_lengths", Check),
     ("ck_recordings_ids", Check),
     ("ck_recordings_flags", Check),
     ("ck_recordings_times", Check),
     ("tr_recordings_status", Trigger),
+    ("tr_recordings_purged", Trigger),
     (
         "pk_audit_logs",
         Unique {

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, Notify};
 use crate::clock::{self, Ids};
 use crate::database::Dialect;
 use crate::database::lease::Connections;
-use crate::settings::{EmptyRoomPolicy, RetryPolicy, StoreSettings};
+use crate::settings::{EmptyRoomPolicy, ModerationReasons, RetryPolicy, StoreSettings};
 use crate::tokens::KeyRing;
 
 /// A pool and its settings. Cheap to clone; all clones share one pool.
@@ -127,6 +127,14 @@ impl Context {
 
     pub(crate) fn max_recording_retries(&self) -> i32 {
         self.inner.settings.max_recording_retries.into()
+    }
+
+    pub(crate) fn purge_grace(&self) -> Duration {
+        self.inner.settings.purge_grace
+    }
+
+    pub(crate) fn moderation_reasons(&self) -> ModerationReasons {
+        self.inner.settings.moderation_reasons
     }
 
     pub(crate) fn ids(&self) -> &dyn Ids {

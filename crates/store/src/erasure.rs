@@ -13,8 +13,11 @@ use crate::event::{AuditEvent, Change};
 use crate::input::ERASED_USERNAME;
 use crate::operation::{Answer, Columns, Event, Moment, Operation, Plan, column};
 use crate::read::{Fetch, FetchEntity};
+use crate::recordings::StoredFile;
+use crate::recordings::purge::{forget_place_set, stored_files};
 use crate::rules::{end_participation_set, end_room_set};
 use crate::scope::{self, Any};
+use crate::settings::ModerationReasons;
 use crate::unit::Sink;
 use crate::users::Users;
 
@@ -37,42 +40,39 @@ pub struct ErasureReceipt {
     pub ended_participations: i32,
     /// Recordings of theirs that are deleted now.
     pub recordings_deleted: i32,
-    /// The files of those recordings. The store keeps their names only: purging them is for the caller.
+    /// The files of all their recordings, however long deleted, that are not known to be purged, by ascending id of the recording:
+    /// to be purged now, and [confirmed](crate::recordings::Recordings::confirm_purged). Asked again, those that still are not.
     pub files: Vec<StoredFile>,
-}
-
-/// A file in the object store.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct StoredFile {
-    /// What it is a recording of.
-    pub recording: RecordingId,
-    /// Its bucket.
-    pub storage_bucket: String,
-    /// Its key there.
-    pub storage_key: String,
 }
 
 impl<S: Sink> Users<'_, S> {
     /// Erases a user, in one transaction. Their row stays, because the audit log points at it, and says nothing any more: no
     /// address, no password, called `deleted-<id>` and "Deleted user"; name and address are free for others. Their sign-in methods are
     /// gone with all tokens. Their live rooms end with all participations, those not begun are called off; they leave every other room.
-    /// Their recordings are deleted, running ones STOPPED first, as are others' that run in a room that ends.
+    /// Their recordings are deleted, running ones STOPPED first; others' that run in a room that ends are STOPPED. The files of their
+    /// recordings, also of those that were deleted before, are in the receipt, for the caller to purge; until that is confirmed they
+    /// are in the queue of [`claim_purges`](crate::recordings::Recordings::claim_purges) too.
     ///
-    /// The audit log is never changed. It has ids and no names by design, but for what was typed at logins that failed. What people
-    /// wrote stays as well: titles of rooms, names of files, reasons of kicks and bans; and where their recordings lie, for the
-    /// purge.
+    /// What they wrote goes too: rooms of theirs are called "Deleted room", without description, and files "Deleted recording"; so do
+    /// the reasons for kicks and bans of them, as [`ModerationReasons`](crate::ModerationReasons) says. Where their recordings lie
+    /// stays until they are [confirmed](crate::recordings::Recordings::confirm_purged) to be purged. What others wrote stays
+    /// with the others. docs/PRIVACY.md has every column.
+    ///
+    /// The audit log is never changed. It has ids and no names by design, but texts that were typed: logins that failed, reasons.
     ///
     /// Appends USER_DELETED with the receipt's numbers, and before it ROOM_ENDED, ROOM_CANCELLED, RECORDING_STOPPED and
-    /// RECORDING_DELETED for each. Erasing again changes and appends nothing, and returns the receipt once more. A user whom
+    /// RECORDING_DELETED for each; that a room has another title is part of USER_DELETED. Erasing again changes and appends nothing, and
+    /// returns the receipt once more, with the files that are left. A user whom
     /// something else marked as deleted and left in the clear is erased like any other.
     ///
-    /// Takes the user's lock, then those of the rooms and the recordings, each by ascending id; four statements in one
+    /// Takes the user's lock, then those of the rooms and the recordings, each by ascending id; five statements in one
     /// transaction. For oneself, or by the system for anybody.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there never was such a user; [`crate::Rejected::NotAllowed`].
     pub async fn erase(&self, user: UserId) -> Result<ErasureReceipt> {
-        match self.source.perform(Erase(user)).await {
+        let reasons = self.source.context().moderation_reasons();
+        match self.source.perform(Erase { user, reasons }).await {
             Ok(receipt) => Ok(receipt),
             Err(Error::NotFound(Subject::User(id))) if id == user => self.receipt_of(user).await,
             Err(error) => Err(error),
@@ -89,8 +89,8 @@ impl<S: Sink> Users<'_, S> {
         if let Some(erasure) = self.find_erasure(user).await? {
             receipt.erased_at = erasure.at;
             receipt.take_numbers(&erasure.event);
-            receipt.files = self.files_deleted_at(user, erasure.at).await?;
         }
+        receipt.files = self.unpurged_files(user).await?;
         Ok(receipt)
     }
 
@@ -106,10 +106,11 @@ impl<S: Sink> Users<'_, S> {
         Ok(found.map(AuditEntry::from))
     }
 
-    async fn files_deleted_at(&self, user: UserId, at: DateTime<Utc>) -> Result<Vec<StoredFile>> {
+    /// Served by `ix_recordings_owner`.
+    async fn unpurged_files(&self, user: UserId) -> Result<Vec<StoredFile>> {
         scope::find::<recording::Entity, Any>()
             .filter(recording::Column::OwnerId.eq(user))
-            .filter(recording::Column::DeletedAt.eq(at))
+            .filter(recording::Column::PurgedAt.is_null())
             .order_by_asc(recording::Column::Id)
             .select_only()
             .columns([
@@ -169,10 +170,18 @@ impl ErasureReceipt {
     }
 }
 
-struct Erase(UserId);
+struct Erase {
+    user: UserId,
+    reasons: ModerationReasons,
+}
 
 /// What erased users are called.
 const DISPLAY_NAME: &str = "Deleted user";
+
+/// What their rooms and the files of their recordings are called, and what went wrong with one.
+const ROOM_TITLE: &str = "Deleted room";
+const FILENAME: &str = "Deleted recording";
+const ERROR_MESSAGE: &str = "Erased";
 
 /// The rooms that end with the erasure, as what follows FROM.
 const ENDING: &str = "owned WHERE owned.status = 'LIVE'";
@@ -183,11 +192,12 @@ impl Operation for Erase {
     const NAME: &'static str = "users.erase";
     type Output = ErasureReceipt;
 
-    /// Four plans, because each kind of lock shows what the next kind must cover: the user's row, after which they can neither
-    /// come in anywhere nor get a room, a recording or a sign-in method any more; the rooms; the recordings; and the rest,
-    /// which finds under these locks what they cover and nothing else.
+    /// Five plans, because each kind of lock shows what the next kind must cover: the user's row, after which they can neither
+    /// come in anywhere nor get a room, a recording, a sign-in method or a ban any more; the rooms; the recordings; and the rest,
+    /// which finds under these locks what they cover and nothing else. What is written about them goes in a plan of its own, since
+    /// no plan changes a row twice.
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        let user = self.0;
+        let Self { user, reasons } = *self;
         // Not found may mean erased before; `Users::erase` looks.
         Plan::without_answer(at, "erased")
             .denied(at.only_oneself(Asked::EraseAccount, None, user))
@@ -204,21 +214,28 @@ impl Operation for Erase {
             .found("erased", Error::NotFound(Subject::User(user)))
             .then(lock_rooms(at, user))
             .then(lock_recordings(at, user))
+            .then(forget(at, user, reasons))
             .then(finish(at, user))
     }
 }
 
-/// Locks the rooms that they own and that are not over, and those that they are in.
+/// SQL for participations in which something is said about them.
+const REASONED: &str = "user_id = :user AND (kick_reason IS NOT NULL OR ban_reason IS NOT NULL)";
+
+/// Locks the rooms that they own, those that they are in, and those where something is said about them.
 fn lock_rooms(at: &Moment<'_>, user: UserId) -> Plan {
-    let concerned = "SELECT id FROM rooms WHERE owner_id = :user AND status IN ('CREATED', 'LIVE')
-        UNION ALL SELECT room_id FROM room_participants WHERE user_id = :user AND left_at IS NULL";
-    lock_all(at, user, "rooms", concerned)
+    let concerned = format!(
+        "SELECT id FROM rooms WHERE owner_id = :user
+        UNION ALL SELECT room_id FROM room_participants WHERE user_id = :user AND left_at IS NULL
+        UNION ALL SELECT room_id FROM room_participants WHERE {REASONED}"
+    );
+    lock_all(at, user, "rooms", &concerned)
 }
 
 /// Locks the recordings that they own, and those that run in rooms that end.
 fn lock_recordings(at: &Moment<'_>, user: UserId) -> Plan {
     let concerned = format!(
-        "SELECT id FROM recordings WHERE owner_id = :user AND deleted_at IS NULL
+        "SELECT id FROM recordings WHERE owner_id = :user
         UNION ALL SELECT id FROM recordings WHERE {RUNNING}
             AND room_id IN (SELECT id FROM rooms WHERE owner_id = :user AND status = 'LIVE')"
     );
@@ -240,6 +257,57 @@ fn lock_all(at: &Moment<'_>, user: UserId, table: &str, concerned: &str) -> Plan
         .step("counted", &["rows"], "SELECT count(*) AS rows FROM locked")
 }
 
+/// Forgets what was written by them and about them, but for where files lie that are yet to be purged.
+fn forget(at: &Moment<'_>, user: UserId, reasons: ModerationReasons) -> Plan {
+    let dialect = at.dialect;
+    let of_recordings = format!(
+        "filename = :filename, error_message = CASE WHEN error_message IS NOT NULL THEN :error_message END, codec = NULL,
+        resolution = NULL, updated_at = {}",
+        dialect.later(":now", "updated_at")
+    );
+    let recordings = |purged: &str| {
+        dialect.among(
+            "id",
+            &format!("SELECT id FROM recordings WHERE owner_id = :user AND purged_at {purged}"),
+        )
+    };
+    let plan = Plan::without_answer(at, "forgotten")
+        .bind("user", user)
+        .bind("title", ROOM_TITLE)
+        .bind("filename", FILENAME)
+        .bind("error_message", ERROR_MESSAGE)
+        .effect(
+            "titles",
+            format!(
+                "UPDATE rooms SET title = :title, description = NULL, updated_at = :now WHERE {}",
+                dialect.among("id", "SELECT id FROM rooms WHERE owner_id = :user")
+            ),
+        )
+        .effect(
+            "due_files",
+            format!("UPDATE recordings SET {of_recordings} WHERE {}", recordings("IS NULL")),
+        )
+        .effect(
+            "purged_files",
+            format!(
+                "UPDATE recordings SET {of_recordings}, {} WHERE {}",
+                forget_place_set(dialect),
+                recordings("IS NOT NULL")
+            ),
+        );
+    let plan = match reasons {
+        ModerationReasons::Keep => plan,
+        ModerationReasons::Erase => plan.effect(
+            "reasons",
+            format!(
+                "UPDATE room_participants SET kick_reason = NULL, ban_reason = NULL WHERE {}",
+                dialect.among("id", &format!("SELECT id FROM room_participants WHERE {REASONED}"))
+            ),
+        ),
+    };
+    plan.step("forgotten", &["id"], "SELECT id FROM users WHERE id = :user")
+}
+
 /// Does it, with everything locked, and records it.
 fn finish(at: &Moment<'_>, user: UserId) -> Plan {
     let plan = Plan::new(at, "receipt").bind("user", user).lookup(
@@ -253,11 +321,12 @@ fn finish(at: &Moment<'_>, user: UserId) -> Plan {
         &["id"],
         "DELETE FROM auth_providers WHERE user_id = :user RETURNING id",
     );
-    let files = at.dialect.json_rows(&[
-        ("recording", &at.dialect.readable_uuid("id")),
-        ("storage_bucket", "storage_bucket"),
-        ("storage_key", "storage_key"),
-    ]);
+    // What is deleted only now is not purged either.
+    let plan = plan.lookup(
+        "unpurged",
+        &["id", "storage_bucket", "storage_key"],
+        "SELECT id, storage_bucket, storage_key FROM recordings WHERE owner_id = :user AND purged_at IS NULL ORDER BY id",
+    );
     let count = |what: &str| format!("CAST((SELECT count(*) FROM {what}) AS integer)");
     let plan = plan.step(
         "receipt",
@@ -275,8 +344,9 @@ fn finish(at: &Moment<'_>, user: UserId) -> Plan {
             "SELECT id AS user_id, updated_at AS erased_at, {removed} AS providers_removed, {ended} AS rooms_ended,
                 {cancelled} AS rooms_cancelled, {deleted} AS recordings_deleted,
                 CAST((SELECT COALESCE(sum(participations), 0) FROM present) + (SELECT count(*) FROM seated) AS integer) AS ended_participations,
-                (SELECT {files} FROM doomed WHERE owner_id = :user) AS files
+                (SELECT {files} FROM unpurged) AS files
             FROM users WHERE id = :user",
+            files = stored_files(at.dialect),
             removed = count("removed"),
             ended = count(ENDING),
             cancelled = count("owned WHERE status = 'CREATED'"),
@@ -346,10 +416,9 @@ fn close_recordings(at: &Moment<'_>, plan: Plan) -> Plan {
     );
     plan.lookup(
         "doomed",
-        &["id", "room_id", "owner_id", "status", "storage_bucket", "storage_key"],
+        &["id", "room_id", "owner_id", "status"],
         format!(
-            "SELECT id, room_id, owner_id, CAST(status AS text) AS status, storage_bucket, storage_key FROM recordings
-            WHERE {} ORDER BY id",
+            "SELECT id, room_id, owner_id, CAST(status AS text) AS status FROM recordings WHERE {} ORDER BY id",
             dialect.among("id", &which)
         ),
     )
@@ -461,10 +530,13 @@ impl Answer for ErasureReceipt {
     }
 }
 
-/// For the list of all statements: what an erasure of before is looked up by.
+/// For the list of all statements: what either setting sends, and what an erasure of before is looked up by.
 pub(crate) async fn list_statements<S: Sink>(on: &S, user: UserId) {
+    for reasons in [ModerationReasons::Erase, ModerationReasons::Keep] {
+        let _ = on.perform(Erase { user, reasons }).await;
+    }
     let users = Users::new(on);
     let _ = users.any_user(user).await;
     let _ = users.find_erasure(user).await;
-    let _ = users.files_deleted_at(user, DateTime::UNIX_EPOCH).await;
+    let _ = users.unpurged_files(user).await;
 }

@@ -457,6 +457,12 @@ pub enum Rejected {
         /// When.
         expires_at: DateTime<Utc>,
     },
+    /// Its file was handed out to be purged, and may be gone.
+    #[error("the file of recording {recording} was handed out to be purged")]
+    FileHandedOut {
+        /// Which.
+        recording: RecordingId,
+    },
     /// The actor may not do this. UNAUTHORIZED_ACCESS_ATTEMPT was appended to the audit log.
     #[error("{operation} is not allowed to {actor_role}")]
     NotAllowed {

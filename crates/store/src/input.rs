@@ -81,6 +81,19 @@ pub(crate) fn username(text: &str) -> Checked<String> {
 /// What the usernames of erased users begin with.
 pub(crate) const ERASED_USERNAME: &str = "deleted-";
 
+/// What the storage keys of files begin with that are purged and whose owner is erased.
+pub(crate) const PURGED_KEY: &str = "purged:";
+
+/// The key of a file that is yet to be written, kept as it is.
+pub(crate) fn storage_key(key: &str) -> Checked<()> {
+    opaque("storage_key", key, 500)?;
+    // Nobody may stand in the way of a purge's confirmation.
+    if key.starts_with(PURGED_KEY) {
+        return broken("storage_key", Rule::Reserved(PURGED_KEY));
+    }
+    Ok(())
+}
+
 /// What somebody typed to sign in, for the audit log: without control characters, at most 255 characters.
 pub(crate) fn typed_login(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(255).collect()

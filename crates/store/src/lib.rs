@@ -128,15 +128,15 @@ pub use audit::{
 };
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::ConnectSettings;
-pub use erasure::{ErasureReceipt, StoredFile};
+pub use erasure::ErasureReceipt;
 pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 pub use export::ExportRecord;
 pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
 pub use page::{Cursor, Order, Page, PageRequest};
-pub use recordings::{NewRecording, RecordingMeasures, SweptRecording};
+pub use recordings::{NewRecording, RecordingMeasures, StoredFile, SweptRecording};
 pub use rooms::{NewRoom, RoomChanges, RoomFilter, Schedule};
-pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, RetryPolicy, StoreSettings};
+pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, RetryPolicy, StoreSettings};
 pub use store::{Health, Store};
 pub use tokens::{KeyRing, TokenKey};
 pub use unit::{Acting, Unit};

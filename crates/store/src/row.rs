@@ -243,7 +243,7 @@ models! {
         id, user_id, room_id, role, joined_at, left_at, is_kicked, kicked_at, kicked_by, kick_reason, is_banned, banned_at, banned_by, ban_reason, ban_expires_at, duration_seconds,
     }
     recording {
-        id, room_id, owner_id, storage_key, storage_url, storage_bucket, filename, size_bytes, duration_seconds, codec, resolution, fps, bitrate, status, started_at, stopped_at, error_message, retry_count, is_public, expires_at, deleted_at, created_at, updated_at,
+        id, room_id, owner_id, storage_key, storage_url, storage_bucket, filename, size_bytes, duration_seconds, codec, resolution, fps, bitrate, status, started_at, stopped_at, error_message, retry_count, is_public, expires_at, deleted_at, purge_claimed_until, purged_at, created_at, updated_at,
     }
     audit_log {
         timestamp, id, action, user_id, room_id, target_user_id, metadata, ip_address, user_agent,

@@ -51,6 +51,11 @@ pub struct StoreSettings {
     pub empty_rooms: EmptyRoomPolicy,
     /// How often a failed recording may be processed again.
     pub max_recording_retries: u16,
+    /// How long after its deletion the queue of files to purge keeps a recording's file back: for so long it can be restored. What
+    /// expired, or lost its owner, cannot be restored anyway; such files are handed out at once by the sweep and the erasure.
+    pub purge_grace: Duration,
+    /// What becomes of what was said about a user's kicks and bans when they are erased.
+    pub moderation_reasons: ModerationReasons,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Keys and room codes.
@@ -69,6 +74,8 @@ impl Default for StoreSettings {
             retry: RetryPolicy::default(),
             empty_rooms: EmptyRoomPolicy::default(),
             max_recording_retries: 3,
+            purge_grace: Duration::from_secs(7 * 24 * 60 * 60),
+            moderation_reasons: ModerationReasons::default(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds::default()),
             feed: FeedSettings::default(),
@@ -110,4 +117,15 @@ pub enum EmptyRoomPolicy {
     KeepOpen,
     /// It ends, with ROOM_ENDED.
     EndRoom,
+}
+
+/// What becomes of the reasons for kicks and bans of a user when they are erased: a setting of the store. The audit log has these
+/// reasons as well, as long as its months are kept (docs/PRIVACY.md).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ModerationReasons {
+    /// They go. That there was a kick or a ban, when and by whom, stays.
+    #[default]
+    Erase,
+    /// They stay, for who has to answer for them longer than the audit log is kept.
+    Keep,
 }

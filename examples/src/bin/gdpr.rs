@@ -138,10 +138,11 @@ async fn show_rooms(store: &Store, rooms: &[NamedRoom]) -> Result<(), Error> {
         let room = store.rooms().get(*id).await?;
         rows.push(vec![
             (*name).to_owned(),
+            room.title,
             format!("{:?}", room.status),
             room.active_participants.to_string(),
         ]);
     }
-    println!("{}", table(&["Room", "Is", "Present"], rows));
+    println!("{}", table(&["Room", "Called", "Is", "Present"], rows));
     Ok(())
 }

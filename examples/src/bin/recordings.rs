@@ -1,7 +1,8 @@
 //! What becomes of recordings: who may start one, the way from STARTED to READY over a failure and a retry, what the end of the
-//! room does to one that still runs, and how sweepers find what is stuck and what has expired, each just once.
+//! room does to one that still runs, how sweepers find what is stuck and what has expired, each just once, and how the files of what
+//! was deleted are purged, also when the object store fails.
 //!
-//! The clock is moved by hand and begins in 2001. A sweep takes whatever is due in the whole database: so this one finds what
+//! The clock is moved by hand and begins in 2001. Sweeps and purges take whatever is due in the whole database: so these find what
 //! this example made, and nothing of anybody else's.
 
 use std::fmt::Display;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
 use conferencing_store::clock::{Clock, Ids, ManualClock, RandomIds};
 use conferencing_store::entity::ParticipantRole::{Host, Participant};
@@ -145,7 +146,7 @@ impl Stage {
         self.pass(TimeDelta::days(30));
         let (one, two) = tokio::try_join!(recordings.sweep_expired(1), recordings.sweep_expired(1))?;
         print(format_args!(
-            "30 days later two sweepers, at once, take one each: {} are to be purged",
+            "30 days later two sweepers, at once, take one each: {} are deleted",
             both(&one, &two)
         ));
         for swept in one.iter().chain(&two).take(1) {
@@ -153,7 +154,44 @@ impl Stage {
                 print(format_args!("Ada wants one back: {}", told(&error)));
             }
         }
+        self.purge(&system).await?;
         self.tell(&room).await
+    }
+
+    /// The loop that a service runs every few minutes, over an object store that fails once.
+    async fn purge(&self, system: &Acting) -> Result<(), Sentence> {
+        print("\nWhat is purged");
+        let lease = Duration::from_secs(600);
+        self.pass(TimeDelta::days(7));
+        let mut fails = true;
+        loop {
+            let files = system.recordings().claim_purges(100, lease).await?;
+            if files.is_empty() {
+                return Ok(());
+            }
+            let mut gone = Vec::new();
+            for file in &files {
+                let name = file.storage_key.rsplit('/').next().unwrap_or_default();
+                // Here a service deletes the object; that it is gone already is fine.
+                if std::mem::take(&mut fails) {
+                    print(format_args!(
+                        "{}  the object store does not answer for {name}",
+                        self.time()
+                    ));
+                    continue;
+                }
+                print(format_args!("{}  {name} is purged", self.time()));
+                gone.push(file.recording);
+            }
+            system.recordings().confirm_purged(&gone).await?;
+            if gone.len() < files.len() {
+                self.pass(TimeDelta::minutes(10));
+                print(format_args!(
+                    "{}  the lease is over: what is left is handed out again",
+                    self.time()
+                ));
+            }
+        }
     }
 
     async fn register(&self, name: &str) -> Result<user::Model, Error> {
@@ -237,15 +275,16 @@ impl Stage {
                     .unwrap_or_default(),
                 row.retry_count.to_string(),
                 row.error_message.clone().unwrap_or_default(),
-                row.deleted_at
-                    .map(|at| at.format("%d %b").to_string())
-                    .unwrap_or_default(),
+                day(row.deleted_at),
+                day(row.purged_at),
             ]
         });
         print(format_args!(
             "{}",
             table(
-                &["File", "Status", "Length", "Size", "Retries", "Error", "Deleted"],
+                &[
+                    "File", "Status", "Length", "Size", "Retries", "Error", "Deleted", "Purged"
+                ],
                 lines
             )
         ));
@@ -288,6 +327,10 @@ impl Stage {
 /// Prints a line. Unlike `println!` it does not panic when the reader has gone (`| head`).
 fn print(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn day(at: Option<DateTime<Utc>>) -> String {
+    at.map(|at| at.format("%d %b").to_string()).unwrap_or_default()
 }
 
 /// A refusal without its ids.

@@ -135,6 +135,8 @@ CREATE TABLE recordings (
     is_public boolean NOT NULL,
     expires_at timestamptz,
     deleted_at timestamptz,
+    purge_claimed_until timestamptz,
+    purged_at timestamptz,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL
 ) WITH (fillfactor = 90);
@@ -143,6 +145,7 @@ CREATE INDEX ix_recordings_room ON recordings (room_id, started_at, id);
 CREATE INDEX ix_recordings_owner ON recordings (owner_id, started_at, id);
 CREATE INDEX ix_recordings_expiry ON recordings (expires_at, id) WHERE deleted_at IS NULL AND expires_at IS NOT NULL;
 CREATE INDEX ix_recordings_running ON recordings (updated_at, id) WHERE status IN ('STARTED', 'IN_PROGRESS');
+CREATE INDEX ix_recordings_purge ON recordings (deleted_at, id) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 
 -- The order in which events were appended: within a room, that of its lock. Not owned by the column, whose table becomes a partition
 -- that may be dropped.
@@ -341,6 +344,9 @@ BEGIN
         THEN
             broken := 'tr_recordings_status';
         END IF;
+        IF OLD.purged_at IS NOT NULL AND NEW.purged_at IS DISTINCT FROM OLD.purged_at THEN
+            broken := 'tr_recordings_purged';
+        END IF;
     END IF;
     IF NEW.size_bytes < 0 OR NEW.duration_seconds < 0 OR NEW.fps <= 0 OR NEW.bitrate < 0 THEN
         broken := 'ck_recordings_measures';
@@ -355,6 +361,8 @@ BEGIN
         broken := 'ck_recordings_lifecycle';
     ELSIF NEW.stopped_at < NEW.started_at THEN
         broken := 'ck_recordings_stopped';
+    ELSIF NEW.deleted_at IS NULL AND num_nonnulls(NEW.purge_claimed_until, NEW.purged_at) > 0 THEN
+        broken := 'ck_recordings_purge';
     END IF;
     IF broken IS NOT NULL THEN
         RAISE EXCEPTION 'new row for relation "%" violates check constraint "%"', TG_TABLE_NAME, broken
@@ -364,6 +372,6 @@ BEGIN
 END
 $$;
 CREATE TRIGGER tr_recordings_rules AFTER INSERT OR UPDATE OF size_bytes, duration_seconds, fps, bitrate, retry_count, status,
-    started_at, stopped_at, error_message ON recordings
+    started_at, stopped_at, error_message, deleted_at, purge_claimed_until, purged_at ON recordings
     FOR EACH ROW EXECUTE FUNCTION check_recordings();
 ALTER TABLE recordings ENABLE ALWAYS TRIGGER tr_recordings_rules;

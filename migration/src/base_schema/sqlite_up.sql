@@ -197,6 +197,8 @@ CREATE TABLE recordings (
     is_public INTEGER NOT NULL,
     expires_at TEXT,
     deleted_at TEXT,
+    purge_claimed_until TEXT,
+    purged_at TEXT,
     created_at TEXT NOT NULL,
     updated_at TEXT NOT NULL,
     CONSTRAINT ck_recordings_measures CHECK (size_bytes >= 0 AND duration_seconds >= 0 AND fps > 0 AND bitrate >= 0),
@@ -210,6 +212,7 @@ CREATE TABLE recordings (
         END
     ),
     CONSTRAINT ck_recordings_stopped CHECK (stopped_at IS NULL OR started_at <= stopped_at),
+    CONSTRAINT ck_recordings_purge CHECK (deleted_at IS NOT NULL OR (purge_claimed_until IS NULL AND purged_at IS NULL)),
     CONSTRAINT ck_recordings_lengths CHECK (
         length(storage_key) <= 500
         AND length(storage_bucket) <= 100
@@ -224,6 +227,8 @@ CREATE TABLE recordings (
         AND stopped_at LIKE '____-__-__T__:__:__%+00:00'
         AND expires_at LIKE '____-__-__T__:__:__%+00:00'
         AND deleted_at LIKE '____-__-__T__:__:__%+00:00'
+        AND purge_claimed_until LIKE '____-__-__T__:__:__%+00:00'
+        AND purged_at LIKE '____-__-__T__:__:__%+00:00'
         AND created_at LIKE '____-__-__T__:__:__%+00:00'
         AND updated_at LIKE '____-__-__T__:__:__%+00:00'
     ),
@@ -234,6 +239,7 @@ CREATE INDEX ix_recordings_room ON recordings (room_id, started_at, id);
 CREATE INDEX ix_recordings_owner ON recordings (owner_id, started_at, id);
 CREATE INDEX ix_recordings_expiry ON recordings (expires_at, id) WHERE deleted_at IS NULL AND expires_at IS NOT NULL;
 CREATE INDEX ix_recordings_running ON recordings (updated_at, id) WHERE status IN ('STARTED', 'IN_PROGRESS');
+CREATE INDEX ix_recordings_purge ON recordings (deleted_at, id) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 
 CREATE TABLE audit_logs (
     id BLOB NOT NULL,
@@ -316,3 +322,6 @@ WHEN OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN (VALUES
     ('PROCESSING', 'READY'), ('PROCESSING', 'FAILED'),
     ('FAILED', 'PROCESSING'))
 BEGIN SELECT RAISE(ABORT, 'tr_recordings_status'); END;
+CREATE TRIGGER tr_recordings_purged BEFORE UPDATE OF purged_at ON recordings
+WHEN OLD.purged_at IS NOT NULL AND OLD.purged_at IS NOT NEW.purged_at
+BEGIN SELECT RAISE(ABORT, 'tr_recordings_purged'); END;

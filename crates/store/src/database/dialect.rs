@@ -241,6 +241,14 @@ impl Dialect {
         }
     }
 
+    /// A select of the UUIDs in a parameter, a JSON list of them in their usual form.
+    pub(crate) fn listed_uuids(self, bind: &str) -> String {
+        match self {
+            Self::Postgres => format!("SELECT CAST(value AS uuid) FROM jsonb_array_elements_text({bind})"),
+            Self::Sqlite => format!("SELECT unhex(replace(value, '-', '')) FROM json_each({bind})"),
+        }
+    }
+
     /// A text column as [`crate::input::login_key`] spells it: A-Z folded, whatever the database's locale. The unique
     /// indexes are on these very expressions.
     pub(crate) fn folded(self, column: &str) -> String {

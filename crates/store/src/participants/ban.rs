@@ -56,7 +56,7 @@ impl Answer for Ban {
 
 impl<S: Sink> Participants<'_, S> {
     /// Bars `user` from the room, for good or until `until`; if they are present, the same participation ends as kicked. Appends
-    /// USER_BANNED. `reason` has at most 500 characters. Takes the room's lock; one statement on PostgreSQL.
+    /// USER_BANNED. `reason` has at most 500 characters. Takes the user's lock (shared), then the room's; one statement on PostgreSQL.
     ///
     /// By the owner, the host or the system; by a co-host against a participant or somebody absent. Nobody bans the host, the
     /// owner, or themself. A ban that has run out does not stand: it is lifted (USER_UNBANNED, `expired`) when they join or
@@ -131,7 +131,8 @@ impl Operation for PutBan {
             .bind("participant", at.id())
             .bind("reason", self.reason.clone())
             .bind("expires_at", self.until)
-            .lock::<user::Entity>("known", Lock::None, &["id"], "id = :user")
+            // An erasure comes wholly before this or after it: nothing is said of somebody who is erased.
+            .lock::<user::Entity>("known", Lock::Share, &["id"], "id = :user")
             .lock_room(room, &["id", "owner_id"])
             .find_own_seat(at)
             .view::<room_participant::Entity>("host_seat", format!("{seat} AND role = 'HOST'"))

@@ -2,9 +2,12 @@
 //!
 //! STARTED → IN_PROGRESS, STOPPED, FAILED · IN_PROGRESS → STOPPED, FAILED · STOPPED → PROCESSING, FAILED ·
 //! PROCESSING → READY, FAILED · FAILED → PROCESSING. A recording runs while it is STARTED or IN_PROGRESS.
+//!
+//! One that is deleted (by somebody, by a sweep, with its owner) has its file in the queue of `purge` until that is confirmed to be gone.
 
 mod change;
 pub(crate) mod processing;
+pub(crate) mod purge;
 pub(crate) mod retention;
 pub(crate) mod running;
 pub(crate) mod start;
@@ -21,10 +24,11 @@ use crate::read::FetchEntity;
 use crate::scope::{self, Any, Deleted, Live, Visibility};
 use crate::unit::Source;
 
+pub use purge::{MAX_PURGE_LEASE, StoredFile};
 pub use start::NewRecording;
 pub use sweep::SweptRecording;
 
-/// The most recordings that one call of a sweep takes.
+/// The most recordings that one call of a sweep takes, or of the queue of files to purge.
 pub const MAX_SWEEP: u16 = 500;
 
 /// The repository of `recordings`: live ones unless [`Recordings::deleted`] or [`Recordings::any`] was asked for.

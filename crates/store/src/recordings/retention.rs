@@ -14,8 +14,9 @@ use crate::scope::Deleted;
 use crate::unit::Sink;
 
 impl<S: Sink> Recordings<'_, S> {
-    /// Deletes a recording that does not run: it is kept, marked as deleted, and so is its file. Appends RECORDING_DELETED. Takes
-    /// the room's lock; one statement on PostgreSQL. By the recording's or the room's owner, or the system.
+    /// Deletes a recording that does not run: its row is kept, marked as deleted. Its file is due to be purged once
+    /// [`StoreSettings::purge_grace`](crate::StoreSettings::purge_grace) is over: see [`Recordings::claim_purges`]. Appends
+    /// RECORDING_DELETED. Takes the room's lock; one statement on PostgreSQL. By the recording's or the room's owner, or the system.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Rejected::RecordingStatus`] while it runs: stop it first;
@@ -42,8 +43,8 @@ impl<S: Sink> Recordings<'_, S, Deleted> {
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no deleted one with this id, or its owner is deleted;
-    /// [`Rejected::RecordingExpired`] when its time has come: its file may be gone;
-    /// [`Rejected::NotAllowed`].
+    /// [`Rejected::RecordingExpired`] when its time has come, and [`Rejected::FileHandedOut`] when its file was handed out to be
+    /// purged, however long ago: in both cases the file may be gone; [`Rejected::NotAllowed`].
     pub async fn restore(&self, id: RecordingId) -> Result<recording::Model> {
         self.source.perform(Restore(id)).await
     }
@@ -85,6 +86,9 @@ impl Operation for Restore {
     type Output = recording::Model;
 
     /// The clocks of a sweep and of this may differ; what a sweep deleted has `deleted_at` at or after `expires_at`.
+    ///
+    /// That a claim has run out does not let the recording come back: whoever had the file may have purged it and died, or be
+    /// slow and purge it yet.
     fn plan(&self, at: &Moment<'_>) -> Plan {
         let recording = self.0;
         let plan = restoring(at, recording, Asked::ManageRecording, "deleted_at = NULL")
@@ -95,6 +99,11 @@ impl Operation for Restore {
                     recording,
                     expires_at,
                 }),
+            )
+            .guard(
+                "changed",
+                "purge_claimed_until IS NULL AND purged_at IS NULL",
+                Rejected::FileHandedOut { recording },
             )
             .guard(
                 "member",

@@ -22,7 +22,7 @@ pub struct NewRecording<'a> {
     pub owner: UserId,
     /// Where the file is written: 1 to 100 characters, kept as they are.
     pub storage_bucket: &'a str,
-    /// The file's key in the bucket: 1 to 500 characters, kept as they are; unique, for ever.
+    /// The file's key in the bucket: 1 to 500 characters, kept as they are; unique, for ever; not beginning with `purged:`.
     pub storage_key: &'a str,
     /// The name it is offered under, 1 to 255 characters.
     pub filename: &'a str,
@@ -48,7 +48,7 @@ impl TryFrom<NewRecording<'_>> for CheckedRecording {
 
     fn try_from(new: NewRecording<'_>) -> Result<Self, Invalid> {
         input::opaque("storage_bucket", new.storage_bucket, 100)?;
-        input::opaque("storage_key", new.storage_key, 500)?;
+        input::storage_key(new.storage_key)?;
         Ok(Self {
             room: new.room,
             owner: new.owner,

@@ -18,7 +18,7 @@ use crate::operation::{Answer, Event, Moment, Operation, Plan, column};
 use crate::rules::stop_recording_set;
 use crate::unit::Sink;
 
-/// What a sweep took: enough to purge the file, or to tell the recorder.
+/// What a sweep took: enough to purge the file, and to tell the recorder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct SweptRecording {
     /// The recording.
@@ -33,13 +33,13 @@ pub struct SweptRecording {
 
 impl<S: Sink> Recordings<'_, S> {
     /// Deletes recordings whose time has come, the longest due first, at most `limit` (1 to [`MAX_SWEEP`]), and returns them in
-    /// no order: their files are to be purged. Fewer than `limit` means that nothing is left, or that others are at it. Those
+    /// no order. Fewer than `limit` means that nothing is left, or that others are at it. Those
     /// that run are left until they have stopped. Appends RECORDING_DELETED for each. One statement on PostgreSQL; locks the
     /// recordings alone and waits for nobody, so any number of sweepers share the work. By the system. Served by
     /// `ix_recordings_expiry`.
     ///
-    /// Each recording is returned once, to one sweeper. Whoever must not lose any to a crash of their own sweeps inside
-    /// [`Store::transact`](crate::Store::transact) and writes the keys down before it ends.
+    /// Each recording is returned to one sweeper, who may purge its file at once and [confirm](Recordings::confirm_purged) it. What
+    /// is not confirmed stays in the queue, see [`Recordings::claim_purges`]: nothing is lost to a crash of the sweeper's.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] for the limit; [`Rejected::NotAllowed`](crate::Rejected::NotAllowed).
@@ -62,7 +62,7 @@ impl<S: Sink> Recordings<'_, S> {
     }
 }
 
-fn checked_limit(limit: u16) -> Result<u16, Invalid> {
+pub(super) fn checked_limit(limit: u16) -> Result<u16, Invalid> {
     let broken = |rule| Invalid { field: "limit", rule };
     match limit {
         0 => Err(broken(Rule::AtLeast(1))),

@@ -153,6 +153,8 @@ async fn recordings(on: &Recorder) {
     let _ = recordings().deleted().restore(RECORDING).await;
     let _ = recordings().sweep_expired(10).await;
     let _ = recordings().sweep_stuck(std::time::Duration::from_secs(60), 10).await;
+    let _ = recordings().claim_purges(10, std::time::Duration::from_secs(60)).await;
+    let _ = recordings().confirm_purged(&[RECORDING]).await;
     let _ = recordings().find(RECORDING).await;
     let _ = recordings().deleted().find(RECORDING).await;
     let _ = recordings().any().find(RECORDING).await;

@@ -1,5 +1,7 @@
 //! Promise 2, for every change there is: it happens with its audit event, or neither does.
 
+use std::time::Duration;
+
 use conferencing_store::entity::AuthProviderType::Google;
 use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
 use conferencing_store::entity::{AuthProviderId, RecordingId, RecordingStatus, RoomId, Secret, UserId};
@@ -71,10 +73,12 @@ enum Mutator {
     DeleteRecording,
     RestoreRecording,
     SetExpiry,
+    ClaimPurges,
+    ConfirmPurged,
     Append,
 }
 
-const ALL: [Mutator; 46] = [
+const ALL: [Mutator; 48] = [
     Mutator::Register,
     Mutator::RegisterWithProvider,
     Mutator::Link,
@@ -120,8 +124,12 @@ const ALL: [Mutator; 46] = [
     Mutator::DeleteRecording,
     Mutator::RestoreRecording,
     Mutator::SetExpiry,
+    Mutator::ClaimPurges,
+    Mutator::ConfirmPurged,
     Mutator::Append,
 ];
+
+const LEASE: Duration = Duration::from_secs(60);
 
 macro_rules! perform {
     ($mutator:expr, $source:expr, $on:expr) => {
@@ -231,6 +239,8 @@ macro_rules! perform {
             Mutator::DeleteRecording => $source.recordings().delete($on.recording()).await.map(drop),
             Mutator::RestoreRecording => $source.recordings().deleted().restore($on.recording()).await.map(drop),
             Mutator::SetExpiry => $source.recordings().set_expiry($on.recording(), None).await.map(drop),
+            Mutator::ClaimPurges => $source.recordings().claim_purges(500, LEASE).await.map(drop),
+            Mutator::ConfirmPurged => $source.recordings().confirm_purged(&[$on.recording()]).await.map(drop),
             Mutator::Append => $source.audit().append(Some($on.room), muted($on.guest)).await.map(drop),
         }
     };
@@ -285,6 +295,8 @@ impl Mutator {
             Self::DeleteRecording => (&["RECORDING_DELETED"], &["recordings"]),
             Self::RestoreRecording => (&["RECORDING_RESTORED"], &["recordings"]),
             Self::SetExpiry => (&["RECORDING_EXPIRY_CHANGED"], &["recordings"]),
+            // What is no change of the domain's is not told, see `recordings/purge.rs`.
+            Self::ClaimPurges | Self::ConfirmPurged => (&[], &["recordings"]),
             Self::Append => (&["USER_MUTED"], &[]),
         }
     }
@@ -340,7 +352,9 @@ impl Mutator {
             system.rooms().start(room.id).await.unwrap();
             on.recording = Some(recording_in(&system, room.id, owner.id, status, name).await);
         }
-        if let (Self::RestoreRecording, Some(recording)) = (self, on.recording) {
+        if let (Self::RestoreRecording | Self::ClaimPurges | Self::ConfirmPurged, Some(recording)) =
+            (self, on.recording)
+        {
             system.recordings().delete(recording).await.unwrap();
         }
         if matches!(self, Self::StartRecording) {
@@ -353,9 +367,12 @@ impl Mutator {
     fn recording_status(self) -> Option<RecordingStatus> {
         match self {
             Self::EndWithRecording | Self::Progress | Self::Stop | Self::Fail => Some(RecordingStatus::Started),
-            Self::Process | Self::DeleteRecording | Self::RestoreRecording | Self::SetExpiry => {
-                Some(RecordingStatus::Stopped)
-            }
+            Self::Process
+            | Self::DeleteRecording
+            | Self::RestoreRecording
+            | Self::SetExpiry
+            | Self::ClaimPurges
+            | Self::ConfirmPurged => Some(RecordingStatus::Stopped),
             Self::Ready => Some(RecordingStatus::Processing),
             Self::Retry => Some(RecordingStatus::Failed),
             _ => None,
@@ -408,10 +425,11 @@ fn muted(target: UserId) -> Observation {
     Observation::UserMuted { target, kind }
 }
 
-/// A store that can encrypt tokens, on the case's database.
+/// A store that can encrypt tokens and keeps no file back, on the case's database.
 async fn keyed(db: &TestDb) -> Store {
     let key = TokenKey::new("k1", [7; 32]).unwrap();
     let settings = StoreSettings {
+        purge_grace: Duration::ZERO,
         token_keys: Some(KeyRing::new(key, Vec::new()).unwrap()),
         ..settings()
     };

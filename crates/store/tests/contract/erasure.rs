@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use conferencing_store::entity::AuthProviderType::{GitHub, Google};
 use conferencing_store::entity::ParticipantRole::Participant;
-use conferencing_store::entity::{RoomId, RoomStatus, UserId, user};
+use conferencing_store::entity::{RecordingId, RoomId, RoomStatus, UserId, user};
 use conferencing_store::{
     Actor, AuditEvent, AuditFilter, Change, Conflict, ErasureReceipt, Error, NewRoom, NewUser, Order, PageRequest,
     ProviderEmail, Rejected, Subject,
@@ -18,6 +18,7 @@ use crate::tokens::whole_table;
 crate::cases![
     everything_ends_and_the_receipt_says_it,
     erasing_again_changes_nothing,
+    every_file_that_is_not_purged_is_in_the_receipt,
     nothing_tells_who_it_was,
     names_and_accounts_are_free_again,
     a_row_that_was_only_marked_as_deleted_is_erased,
@@ -237,6 +238,45 @@ async fn erasing_again_changes_nothing(db: TestDb) {
         assert_eq!(again.unwrap(), expected);
     }
     assert_eq!(db.store.users().any().get(ada.id).await.unwrap(), row);
+}
+
+async fn every_file_that_is_not_purged_is_in_the_receipt(db: TestDb) {
+    let raw = db.raw().await;
+    let (ada, ben) = (db.user("ada").await, db.user("ben").await);
+    let room = db.room(&ada, 5).await;
+    db.seat(&room, &ada).await;
+    let system = db.system();
+    let mut recordings = Vec::new();
+    for key in ["kept", "deleted", "purged"] {
+        recordings.push(RecordingId::from_uuid(
+            record(&raw, room.id, ada.id, "READY", key).await,
+        ));
+    }
+    record(&raw, room.id, ben.id, "READY", "ben").await;
+    for deleted in &recordings[1..] {
+        system.recordings().delete(*deleted).await.unwrap();
+    }
+    system.recordings().confirm_purged(&recordings[2..]).await.unwrap();
+    let keys = |receipt: &ErasureReceipt| {
+        let mut keys: Vec<String> = receipt.files.iter().map(|file| file.storage_key.clone()).collect();
+        keys.sort_unstable();
+        keys
+    };
+
+    let receipt = system.users().erase(ada.id).await.unwrap();
+    assert_eq!(
+        keys(&receipt),
+        ["deleted", "kept"],
+        "also of what she had deleted before"
+    );
+    assert_eq!(receipt.recordings_deleted, 1);
+    assert!(receipt.files.is_sorted_by_key(|file| file.recording));
+    let confirmed = system.recordings().confirm_purged(&recordings[..1]).await.unwrap();
+    assert_eq!(confirmed, recordings[..1], "what an erasure handed out");
+    let again = system.users().erase(ada.id).await.unwrap();
+    assert_eq!((again.already_erased, keys(&again)), (true, vec!["deleted".to_owned()]));
+    system.recordings().confirm_purged(&recordings).await.unwrap();
+    assert_eq!(system.users().erase(ada.id).await.unwrap().files, []);
 }
 
 async fn nothing_tells_who_it_was(db: TestDb) {

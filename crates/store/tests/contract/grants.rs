@@ -74,6 +74,8 @@ const RUN: &[fn() -> Vec<Case>] = &[
     crate::participants::cases,
     crate::presence::cases,
     crate::recordings::cases,
+    crate::privacy::cases,
+    crate::recordings_purges::cases,
     crate::recordings_sweeps::cases,
     crate::room_settings::cases,
     crate::tokens::cases,

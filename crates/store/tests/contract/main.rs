@@ -55,8 +55,10 @@ mod participants;
 mod partitioning;
 mod presence;
 mod presence_plans;
+mod privacy;
 mod races;
 mod recordings;
+mod recordings_purges;
 mod recordings_races;
 mod recordings_rules;
 mod recordings_start;
@@ -115,8 +117,10 @@ fn main() -> std::process::ExitCode {
         partitioning::cases(),
         presence::cases(),
         presence_plans::cases(),
+        privacy::cases(),
         races::cases(),
         recordings::cases(),
+        recordings_purges::cases(),
         recordings_races::cases(),
         recordings_rules::cases(),
         recordings_start::cases(),

@@ -100,4 +100,12 @@ async fn each_change_is_one_statement(db: TestDb) {
     let minute = std::time::Duration::from_secs(60);
     system.recordings().sweep_stuck(minute, 10).await.unwrap();
     assert_eq!(wire.executions(), ["execute"], "sweep of the stuck");
+    system.recordings().claim_purges(10, minute).await.unwrap();
+    assert_eq!(wire.executions(), ["execute"], "claim of files to purge");
+    system.recordings().confirm_purged(&[id]).await.unwrap();
+    assert_eq!(
+        wire.executions().len(),
+        4,
+        "confirmation that they are purged: BEGIN, two, COMMIT"
+    );
 }

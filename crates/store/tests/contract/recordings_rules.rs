@@ -5,6 +5,7 @@ use conferencing_store::authority::{ActorRole, Operation, may};
 use conferencing_store::clock::{Clock, SystemClock};
 use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
 use conferencing_store::entity::RecordingStatus::{Failed, InProgress, Processing, Started, Stopped};
+use conferencing_store::recordings::MAX_PURGE_LEASE;
 use conferencing_store::{Actor, Error, Invalid, NewRecording, RecordingMeasures, Rejected, Rule};
 
 use crate::harness::TestDb;
@@ -207,6 +208,14 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
         ),
         (
             NewRecording {
+                storage_key: "purged:1",
+                ..good.clone()
+            },
+            "storage_key",
+            Rule::Reserved("purged:"),
+        ),
+        (
+            NewRecording {
                 storage_bucket: "",
                 ..good.clone()
             },
@@ -376,8 +385,28 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
             }
         );
         let stuck = system.recordings().sweep_stuck(std::time::Duration::MAX, limit).await;
-        assert_eq!(invalid(stuck), Invalid { field, rule });
+        assert_eq!(
+            invalid(stuck),
+            Invalid {
+                field,
+                rule: rule.clone()
+            }
+        );
+        let claimed = system.recordings().claim_purges(limit, MAX_PURGE_LEASE).await;
+        assert_eq!(invalid(claimed), Invalid { field, rule });
     }
+    let second = std::time::Duration::from_secs(1);
+    for (lease, rule) in [
+        (second / 2, Rule::AtLeast(1)),
+        (MAX_PURGE_LEASE + second / 2, Rule::AtMost(86_400)),
+        (std::time::Duration::MAX, Rule::AtMost(86_400)),
+    ] {
+        let claimed = system.recordings().claim_purges(1, lease).await;
+        assert_eq!(invalid(claimed), Invalid { field: "lease", rule });
+    }
+    let (field, rule) = ("recordings", Rule::AtMost(500));
+    let confirmed = system.recordings().confirm_purged(&[id; 501]).await;
+    assert_eq!(invalid(confirmed), Invalid { field, rule });
     let stuck = system.recordings().sweep_stuck(std::time::Duration::ZERO, 1).await;
     let (field, rule) = ("older_than", Rule::AtLeast(1));
     assert_eq!(invalid(stuck), Invalid { field, rule });

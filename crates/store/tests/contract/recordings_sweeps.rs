@@ -24,16 +24,16 @@ crate::cases![
 ];
 
 /// A stage whose clock is moved by hand.
-struct Stage {
-    store: conferencing_store::Store,
-    clock: Arc<ManualClock>,
-    sweeper: Acting,
-    ada: user::Model,
-    room: room::Model,
+pub struct Stage {
+    pub store: conferencing_store::Store,
+    pub clock: Arc<ManualClock>,
+    pub sweeper: Acting,
+    pub ada: user::Model,
+    pub room: room::Model,
 }
 
 impl Stage {
-    async fn set(db: &TestDb) -> Self {
+    pub async fn set(db: &TestDb) -> Self {
         let ada = db.user("ada").await;
         let room = live_room(db, &ada).await;
         let (store, clock) = db.with_manual_clock().await;
@@ -47,12 +47,12 @@ impl Stage {
         }
     }
 
-    async fn recording(&self, status: RecordingStatus, tag: &str) -> RecordingId {
+    pub async fn recording(&self, status: RecordingStatus, tag: &str) -> RecordingId {
         recording_in(&self.sweeper, self.room.id, self.ada.id, status, tag).await
     }
 
     /// One that expires in so many minutes.
-    async fn expiring(&self, status: RecordingStatus, tag: &str, minutes: i64) -> RecordingId {
+    pub async fn expiring(&self, status: RecordingStatus, tag: &str, minutes: i64) -> RecordingId {
         let id = self.recording(status, tag).await;
         let expires_at = self.clock.now() + TimeDelta::minutes(minutes);
         self.sweeper
@@ -138,7 +138,7 @@ async fn what_has_expired_is_deleted_and_handed_out(db: TestDb) {
 }
 
 /// Makes `count` recordings and hands their state to SQL.
-async fn many(stage: &Stage, db: &TestDb, count: usize, set: &str) {
+pub async fn many(stage: &Stage, db: &TestDb, count: usize, set: &str) {
     for number in 0..count {
         stage.recording(Started, &format!("many {number}")).await;
     }
@@ -150,15 +150,17 @@ async fn many(stage: &Stage, db: &TestDb, count: usize, set: &str) {
 }
 
 /// Lets four sweepers, each with a pool of its own, sweep until there is nothing left. Returns what each took.
-async fn let_sweep<F>(db: &TestDb, stage: &Stage, sweep: fn(Acting) -> F) -> Vec<Vec<SweptRecording>>
+pub async fn let_sweep<T, F>(db: &TestDb, stage: &Stage, sweep: fn(Acting) -> F) -> Vec<Vec<T>>
 where
-    F: Future<Output = Result<Vec<SweptRecording>, Error>> + Send + 'static,
+    T: Send + 'static,
+    F: Future<Output = Result<Vec<T>, Error>> + Send + 'static,
 {
     let start = Arc::new(tokio::sync::Barrier::new(4));
     let mut tasks = Vec::new();
     for _ in 0..4 {
         let settings = conferencing_store::StoreSettings {
             clock: stage.clock.clone(),
+            purge_grace: Duration::ZERO,
             ..conferencing_store::StoreSettings::default()
         };
         let sweeper = db.store_with(settings).await.acting(&Actor::system("sweeper"));
@@ -182,8 +184,8 @@ where
     took
 }
 
-fn each_once(took: &[Vec<SweptRecording>], count: usize) {
-    let all: Vec<RecordingId> = took.iter().flatten().map(|swept| swept.id).collect();
+pub fn each_once(took: impl IntoIterator<Item = RecordingId>, count: usize) {
+    let all: Vec<RecordingId> = took.into_iter().collect();
     let distinct: HashSet<RecordingId> = all.iter().copied().collect();
     assert_eq!((all.len(), distinct.len()), (count, count));
 }
@@ -222,7 +224,7 @@ async fn sweepers_share_the_expired(db: TestDb) {
         sweeper.recordings().sweep_expired(7).await
     })
     .await;
-    each_once(&took, 200);
+    each_once(took.iter().flatten().map(|swept| swept.id), 200);
     told_once_each(&db, "RECORDING_DELETED", 200).await;
     let raw = db.raw().await;
     assert_eq!(
@@ -296,7 +298,7 @@ async fn sweepers_share_the_stuck(db: TestDb) {
         sweeper.recordings().sweep_stuck(Duration::from_secs(30), 7).await
     })
     .await;
-    each_once(&took, 60);
+    each_once(took.iter().flatten().map(|swept| swept.id), 60);
     told_once_each(&db, "RECORDING_FAILED", 60).await;
     let raw = db.raw().await;
     assert_eq!(
@@ -345,6 +347,9 @@ async fn sweeps_are_for_the_platform(db: TestDb) {
         rejected(acting.recordings().sweep_stuck(Duration::from_secs(9), 1).await),
         refusal
     );
+    let claim = acting.recordings().claim_purges(1, Duration::from_secs(9)).await;
+    assert_eq!(rejected(claim), refusal);
+    assert_eq!(rejected(acting.recordings().confirm_purged(&[]).await), refusal);
     let raw = db.raw().await;
-    assert_eq!(events(&raw).await[1..], ["UNAUTHORIZED_ACCESS_ATTEMPT"; 2]);
+    assert_eq!(events(&raw).await[1..], ["UNAUTHORIZED_ACCESS_ATTEMPT"; 4]);
 }

@@ -107,7 +107,7 @@ pub fn optional(table: &str) -> &'static str {
         "recordings" => {
             "storage_url='https://media.example/new'; size_bytes=1; duration_seconds=1; codec='h264'; \
              resolution='1920x1080'; fps=30; bitrate=2500; status='READY'; stopped_at=~20; error_message='once'; \
-             expires_at=~40; deleted_at=~50"
+             expires_at=~40; deleted_at=~50; purge_claimed_until=~51; purged_at=~52"
         }
         "audit_logs" => {
             "user_id=#actor; room_id=#venue; target_user_id=#target; metadata='{}'; ip_address='10.1.2.3'; user_agent='x'"
@@ -151,6 +151,15 @@ pub const FIXTURE: &[Sql] = &[
     Sql::Bare(
         "recordings",
         "id=#tape; room_id=#studio; owner_id=#artist; storage_key='tape'",
+    ),
+    // Its file is being purged; its file is purged.
+    Sql::Bare(
+        "recordings",
+        "id=#scrap; room_id=#studio; owner_id=#artist; storage_key='scrap'; deleted_at=~20; purge_claimed_until=~40",
+    ),
+    Sql::Bare(
+        "recordings",
+        "id=#ash; room_id=#studio; owner_id=#artist; storage_key='ash'; deleted_at=~20; purged_at=~50",
     ),
     Sql::Full("audit_logs", "id=#entry"),
 ];

@@ -98,6 +98,12 @@ pub const VIOLATIONS: &[(&str, Sql)] = &[
     ("ck_recordings_lifecycle", Bare("recordings", "status='READY'")),
     ("ck_recordings_lifecycle", Bare("recordings", "status='FAILED'; stopped_at=~20")),
     ("ck_recordings_stopped", Full("recordings", "stopped_at=~09.999999")),
+    ("ck_recordings_purge", Bare("recordings", "purge_claimed_until=~40")),
+    ("ck_recordings_purge", Bare("recordings", "purged_at=~40")),
+    // Brought back, although somebody has the file to purge.
+    ("ck_recordings_purge", Plain("UPDATE recordings SET deleted_at = NULL WHERE id = #scrap")),
+    ("tr_recordings_purged", Plain("UPDATE recordings SET purged_at = NULL WHERE id = #ash")),
+    ("tr_recordings_purged", Plain("UPDATE recordings SET purged_at = ~51 WHERE id = #ash")),
     ("tr_recordings_status", Plain("UPDATE recordings SET status = 'READY', stopped_at = ~20 WHERE id = #tape")),
 
     ("pk_audit_logs", Bare("audit_logs", "id=#entry")),
@@ -160,6 +166,10 @@ pub const EDGES: &[Sql] = &[
     Full("recordings", "size_bytes=0; duration_seconds=0; fps=1; bitrate=0; stopped_at=~10"),
     Full("recordings", "size_bytes=9223372036854775807"),
     Bare("recordings", "status='FAILED'; error_message='disk full'"),
+    Bare("recordings", "deleted_at=~20; purged_at=~20"),
+    Plain("UPDATE recordings SET purged_at = ~50, updated_at = ~51 WHERE id = #ash"),
+    Plain("UPDATE recordings SET purged_at = ~50 WHERE id = #scrap"),
+    Plain("UPDATE recordings SET deleted_at = NULL, purge_claimed_until = NULL WHERE id = #scrap"),
     Bare("recordings", "status='FAILED'; error_message=''; stopped_at=~20; retry_count=2147483647"),
 
     Bare("audit_logs", ""),
