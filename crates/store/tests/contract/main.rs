@@ -71,6 +71,7 @@ mod schema;
 mod secrets;
 mod sign_in_methods;
 mod statements;
+mod stays;
 mod tokens;
 mod traffic;
 mod unit;
@@ -130,6 +131,7 @@ fn main() -> std::process::ExitCode {
         sign_in_methods::cases(),
         secrets::cases(),
         statements::cases(),
+        stays::cases(),
         tokens::cases(),
         traffic::cases(),
         audit_plans::cases(),
