@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use conferencing_store::LeaveReason;
 use conferencing_store::authority::ActorRole;
 use conferencing_store::clock::{Clock, Ids, ManualClock, RandomIds, SystemClock};
 use conferencing_store::entity::{RoomId, Secret, UserId, user};
@@ -171,21 +172,28 @@ impl Stage {
             Change::RoomStarted { by_join: true } => "by the first join".to_owned(),
             Change::RoomUpdated { fields } => fields.join(", "),
             Change::RoomOwnershipTransferred { target, .. } => format!("to {}", self.name(target)),
-            Change::UserJoined { target, role } => {
+            Change::UserJoined { target, role, .. } => {
                 let who = target.map(|id| format!("{} ", self.name(id)));
                 format!("{}as {role:?}", who.unwrap_or_default())
             }
             Change::UserLeft {
                 target,
+                reason,
                 duration_seconds,
+                ..
             } => {
                 let who = target.map(|id| format!("{} ", self.name(id)));
-                format!("{}after {}", who.unwrap_or_default(), length(*duration_seconds))
+                let why = match reason {
+                    LeaveReason::Left => String::new(),
+                    other => format!(", {other:?}"),
+                };
+                format!("{}after {}{why}", who.unwrap_or_default(), length(*duration_seconds))
             }
             Change::UserKicked {
                 target,
                 reason: why,
                 duration_seconds,
+                ..
             } => format!(
                 "{} after {}: {}",
                 self.name(target),

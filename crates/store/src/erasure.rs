@@ -9,13 +9,13 @@ use uuid::Uuid;
 use crate::audit::AuditEntry;
 use crate::authority::Operation as Asked;
 use crate::error::{Error, Result, Subject};
-use crate::event::{AuditEvent, Change};
+use crate::event::{AuditEvent, Change, LeaveReason};
 use crate::input::ERASED_USERNAME;
 use crate::operation::{Answer, Columns, Event, Moment, Operation, Plan, column};
 use crate::read::{Fetch, FetchEntity};
 use crate::recordings::StoredFile;
 use crate::recordings::purge::{forget_place_set, stored_files};
-use crate::rules::{end_participation_set, end_room_set};
+use crate::rules::{CLOSED, each_left, end_participation_set, end_room_set};
 use crate::scope::{self, Any};
 use crate::settings::ModerationReasons;
 use crate::unit::Sink;
@@ -60,9 +60,10 @@ impl<S: Sink> Users<'_, S> {
     ///
     /// The audit log is never changed. It has ids and no names by design, but texts that were typed: logins that failed, reasons.
     ///
-    /// Appends USER_DELETED with the receipt's numbers, and before it ROOM_ENDED, ROOM_CANCELLED, RECORDING_STOPPED and
-    /// RECORDING_DELETED for each; that a room has another title is part of USER_DELETED. Erasing again changes and appends nothing, and
-    /// returns the receipt once more, with the files that are left. A user whom
+    /// Appends USER_DELETED with the receipt's numbers, and before it ROOM_ENDED, ROOM_CANCELLED, RECORDING_STOPPED,
+    /// RECORDING_DELETED and USER_LEFT for each: with [`LeaveReason::RoomEnded`] of everybody in a room that ended, their own
+    /// participation there included, with [`LeaveReason::Erased`] of theirs elsewhere; that a room has another title is part of
+    /// USER_DELETED. Erasing again changes and appends nothing, and returns the receipt once more, with the files that are left. A user whom
     /// something else marked as deleted and left in the clear is erased like any other.
     ///
     /// Takes the user's lock, then those of the rooms and the recordings, each by ascending id; five statements in one
@@ -343,7 +344,7 @@ fn finish(at: &Moment<'_>, user: UserId) -> Plan {
         format!(
             "SELECT id AS user_id, updated_at AS erased_at, {removed} AS providers_removed, {ended} AS rooms_ended,
                 {cancelled} AS rooms_cancelled, {deleted} AS recordings_deleted,
-                CAST((SELECT COALESCE(sum(participations), 0) FROM present) + (SELECT count(*) FROM seated) AS integer) AS ended_participations,
+                CAST((SELECT count(*) FROM all_left) + (SELECT count(*) FROM user_left) AS integer) AS ended_participations,
                 (SELECT {files} FROM unpurged) AS files
             FROM users WHERE id = :user",
             files = stored_files(at.dialect),
@@ -356,32 +357,27 @@ fn finish(at: &Moment<'_>, user: UserId) -> Plan {
     record(at, plan, user)
 }
 
-/// Participations are counted before they are closed: an UPDATE would hand on every single one.
+/// Of every participation that ends the row is handed on, for its USER_LEFT.
 fn close_rooms(at: &Moment<'_>, plan: Plan) -> Plan {
     let dialect = at.dialect;
     let left = end_participation_set(dialect);
     let in_ended = dialect.among("room_id", &format!("SELECT id FROM {ENDING}"));
+    let columns = CLOSED.join(", ");
     plan.lookup(
-        "present",
-        &["room_id", "participations"],
-        format!(
-            "SELECT room_id, CAST(count(*) AS integer) AS participations FROM room_participants
-            WHERE left_at IS NULL AND {in_ended} GROUP BY room_id"
-        ),
-    )
-    .lookup(
         "seated",
         &["room_id"],
         format!("SELECT room_id FROM room_participants WHERE left_at IS NULL AND user_id = :user AND NOT ({in_ended})"),
     )
-    .effect(
+    .lookup(
         "all_left",
-        format!("UPDATE room_participants SET {left} WHERE left_at IS NULL AND {in_ended}"),
+        CLOSED,
+        format!("UPDATE room_participants SET {left} WHERE left_at IS NULL AND {in_ended} RETURNING {columns}"),
     )
-    .effect(
+    .lookup(
         "user_left",
+        CLOSED,
         format!(
-            "UPDATE room_participants SET {left} WHERE left_at IS NULL AND user_id = :user AND {}",
+            "UPDATE room_participants SET {left} WHERE left_at IS NULL AND user_id = :user AND {} RETURNING {columns}",
             dialect.among("room_id", "SELECT room_id FROM seated")
         ),
     )
@@ -389,7 +385,7 @@ fn close_rooms(at: &Moment<'_>, plan: Plan) -> Plan {
         "counted",
         format!(
             "UPDATE rooms SET active_participants = active_participants - 1, updated_at = :now WHERE {}",
-            dialect.among("id", "SELECT room_id FROM seated")
+            dialect.among("id", "SELECT room_id FROM user_left")
         ),
     )
     .update_if_there::<room::Entity>(
@@ -436,7 +432,7 @@ fn close_recordings(at: &Moment<'_>, plan: Plan) -> Plan {
     )
 }
 
-/// Rooms and recordings have their own events, so that a room's audit log says how it ended; then the erasure's.
+/// Participations, rooms and recordings have their own events, so that a room's audit log says how it ended; then the erasure's.
 fn record(at: &Moment<'_>, plan: Plan, user: UserId) -> Plan {
     let recording = RecordingId::from_uuid(Uuid::nil());
     let of_recording = |change: &Change, which: String| {
@@ -463,7 +459,9 @@ fn record(at: &Moment<'_>, plan: Plan, user: UserId) -> Plan {
         recordings_deleted: 0,
     };
     let in_ended = format!("room_id IN (SELECT id FROM {ENDING})");
-    plan.event(at, &of_recording(&stopped(true), format!("{RUNNING} AND {in_ended}")))
+    let plan = each_left(at, plan, "all_left", LeaveReason::RoomEnded);
+    each_left(at, plan, "user_left", LeaveReason::Erased)
+        .event(at, &of_recording(&stopped(true), format!("{RUNNING} AND {in_ended}")))
         .event(
             at,
             &of_recording(&stopped(false), format!("{RUNNING} AND NOT ({in_ended})")),
@@ -477,10 +475,13 @@ fn record(at: &Moment<'_>, plan: Plan, user: UserId) -> Plan {
         )
         .event(
             at,
-            &Event::of(&ended, "ended LEFT JOIN present ON present.room_id = ended.id")
+            &Event::of(&ended, "ended")
                 .room("ended.id")
                 .computed("duration_seconds", "ended.duration_seconds")
-                .computed("ended_participations", "COALESCE(present.participations, 0)")
+                .computed(
+                    "ended_participations",
+                    "(SELECT count(*) FROM all_left WHERE all_left.room_id = ended.id)",
+                )
                 .for_each("ended.id"),
         )
         .event(

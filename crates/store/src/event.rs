@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use entity::{AuditAction, AuthProviderType, ParticipantRole, RecordedAction, RecordingId, UserId};
+use entity::{AuditAction, AuthProviderType, ParticipantId, ParticipantRole, RecordedAction, RecordingId, UserId};
 use sea_orm::ActiveEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -36,23 +36,32 @@ pub enum Change {
     },
     RoomEnded {
         duration_seconds: i32,
-        /// How many were still present; their participations ended with the room.
+        /// How many were still present; their participations ended with the room, each with a [`Change::UserLeft`] before this.
         ended_participations: i32,
     },
     UserJoined {
         /// Who came, if somebody else (the system) seated them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<UserId>,
+        /// The participation that began.
+        stay: ParticipantId,
         role: ParticipantRole,
     },
+    /// A participation ended, other than by a kick or a ban.
     UserLeft {
-        /// Who left, if somebody else (the system) saw to it.
+        /// Who left, if somebody else (the system, whoever ended the room) saw to it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<UserId>,
+        /// The participation that ended.
+        stay: ParticipantId,
+        #[serde(default)]
+        reason: LeaveReason,
         duration_seconds: i32,
     },
     UserKicked {
         target: UserId,
+        /// The participation that ended.
+        stay: ParticipantId,
         #[serde(default)]
         reason: Option<String>,
         duration_seconds: i32,
@@ -128,6 +137,9 @@ pub enum Change {
         expires_at: Option<DateTime<Utc>>,
         /// Whether it put them out.
         was_present: bool,
+        /// The participation that it ended, if it put them out.
+        #[serde(default)]
+        stay: Option<ParticipantId>,
     },
     UserUnbanned {
         target: UserId,
@@ -223,6 +235,33 @@ pub enum Change {
         /// Of the file, in hexadecimal digits.
         sha256: String,
     },
+}
+
+/// Stands in a change for the participation that only the database knows, see `Event::computed`.
+pub(crate) const UNKNOWN_STAY: ParticipantId = ParticipantId::from_uuid(uuid::Uuid::nil());
+
+/// Why a participation ended, of a [`Change::UserLeft`]. A kick and a ban have events of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LeaveReason {
+    /// They left.
+    #[default]
+    Left,
+    /// Their connection was lost, and nobody came back for the seat.
+    LostConnection,
+    /// They went on elsewhere: another device, another room.
+    Moved,
+    /// The room ended.
+    RoomEnded,
+    /// Their account was deactivated.
+    Deactivated,
+    /// They were erased.
+    Erased,
+    /// The media node that served them is gone.
+    NodeLost,
+    /// A comparison with who is really there found that they are not.
+    Reconciled,
 }
 
 /// Something that happened and changed no table. A NUL in a text is kept as U+FFFD, because PostgreSQL cannot keep it.

@@ -10,6 +10,7 @@ fn one_of_each() -> Vec<AuditEvent> {
     let text = || "x".to_owned();
     let kind = MediaKind::Audio;
     let provider = AuthProviderType::GitHub;
+    let stay = ParticipantId::from_uuid(Uuid::from_u128(3));
     let recording = RecordingId::from_uuid(Uuid::from_u128(2));
     vec![
         Change::UserRegistered {
@@ -26,16 +27,20 @@ fn one_of_each() -> Vec<AuditEvent> {
         .into(),
         Change::UserJoined {
             target: None,
+            stay,
             role: ParticipantRole::CoHost,
         }
         .into(),
         Change::UserLeft {
             target: Some(target),
+            stay,
+            reason: LeaveReason::LostConnection,
             duration_seconds: 3,
         }
         .into(),
         Change::UserKicked {
             target,
+            stay,
             reason: None,
             duration_seconds: 4,
         }
@@ -83,6 +88,7 @@ fn one_of_each() -> Vec<AuditEvent> {
             reason: Some(text()),
             expires_at: DateTime::from_timestamp_micros(7),
             was_present: true,
+            stay: Some(stay),
         }
         .into(),
         Change::UserUnbanned { target, expired: false }.into(),

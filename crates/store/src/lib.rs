@@ -124,7 +124,8 @@ pub use actor::Actor;
 pub use audit::partitions::{ArchivedPartition, AuditPartition, AuditPartitions, EnsuredPartitions, PartitionState};
 pub use audit::writer::{AuditWriter, WriterSettings, WriterStats};
 pub use audit::{
-    AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, ExportedEvent, MediaKind, NamedEntry, Observation,
+    AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, ExportedEvent, LeaveReason, MediaKind, NamedEntry,
+    Observation,
 };
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::ConnectSettings;

@@ -196,8 +196,9 @@ impl Entities {
         if taken.is_some() || !open || found.active_participants >= found.max_participants {
             return Err(missing("a seat"));
         }
+        let stay = ParticipantId::from_uuid(Uuid::now_v7());
         let seat = room_participant::ActiveModel {
-            id: Set(ParticipantId::from_uuid(Uuid::now_v7())),
+            id: Set(stay),
             user_id: Set(user),
             room_id: Set(room),
             role: Set(ParticipantRole::Participant),
@@ -233,7 +234,7 @@ impl Entities {
         record(
             &txn,
             at,
-            event(AuditAction::UserJoined, json!({ "role": "PARTICIPANT" })),
+            event(AuditAction::UserJoined, json!({ "stay": stay, "role": "PARTICIPANT" })),
         )
         .await?;
         txn.commit().await
@@ -254,6 +255,7 @@ impl Entities {
         if owner.is_some_and(|owner| owner != found.owner_id || seat.role == ParticipantRole::Host) {
             return Err(missing("the right"));
         }
+        let stay = seat.id;
         let seconds = i32::try_from((at - seat.joined_at).num_seconds()).unwrap_or(0);
         let mut ended = seat.into_active_model();
         ended.left_at = Set(Some(at));
@@ -270,16 +272,16 @@ impl Entities {
         counted.active_participants = Set(present);
         counted.updated_at = Set(at);
         counted.update(&txn).await?;
-        let action = match owner {
-            None => AuditAction::UserLeft,
-            Some(_) => AuditAction::UserKicked,
+        let (action, reason) = match owner {
+            None => (AuditAction::UserLeft, "left"),
+            Some(_) => (AuditAction::UserKicked, "noise"),
         };
         let event = Event {
             action,
             actor: owner.or(Some(user)),
             room: Some(room),
             target: owner.map(|_| user),
-            metadata: json!({ "duration_seconds": seconds }),
+            metadata: json!({ "stay": stay, "reason": reason, "duration_seconds": seconds }),
         };
         record(&txn, at, event).await?;
         txn.commit().await

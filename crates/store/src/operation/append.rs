@@ -25,6 +25,7 @@ pub(crate) struct Event {
     columns: EventColumns,
     from: Cow<'static, str>,
     room: &'static str,
+    done_to: Option<&'static str>,
     computed: Vec<(&'static str, String)>,
     each_by: Option<&'static str>,
     whatever_exists: bool,
@@ -42,6 +43,7 @@ impl Event {
             columns,
             from: from.into(),
             room: "NULL",
+            done_to: None,
             computed: Vec::new(),
             each_by: None,
             whatever_exists: false,
@@ -51,6 +53,13 @@ impl Event {
     /// SQL for the room's id.
     pub(crate) fn room(mut self, room: &'static str) -> Self {
         self.room = room;
+        self
+    }
+
+    /// SQL for the user that it was done to, instead of the change's own target. It is left out where it is the actor, as
+    /// [`crate::actor::Actor::other_than_self`] leaves it out.
+    pub(crate) fn done_to(mut self, user: &'static str) -> Self {
+        self.done_to = Some(user);
         self
     }
 
@@ -132,7 +141,11 @@ impl Plan {
                 bind
             }
         };
-        let (actor, target) = (user(":audit_user".to_owned()), user(format!(":{name}_target")));
+        let actor = user(":audit_user".to_owned());
+        let target = match event.done_to {
+            None => user(format!(":{name}_target")),
+            Some(done_to) => format!("NULLIF({done_to}, :audit_user)"),
+        };
         let sql = format!(
             "INSERT INTO audit_logs ({COLUMNS})
             SELECT {id}, :{name}_action, {actor}, {room}, {target}, {metadata}, :audit_address,

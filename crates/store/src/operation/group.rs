@@ -84,8 +84,15 @@ impl Plan {
     }
 
     /// Ends a plan whose step `seat` has a row for each member that was done: counts them in the room by `counters`, SQL over
-    /// `done.number`, appends their events, with `details` as SQL for what is added to an event's own, and yields them: step [`DONE`].
-    pub(crate) fn done_together(self, counters: &str, details: &str) -> Self {
+    /// `done.number`, appends their events, with the stay and `computed` (a member's name and SQL for it, each) added to an event's own
+    /// details, and yields them: step [`DONE`].
+    pub(crate) fn done_together(self, at: &Moment<'_>, counters: &str, computed: &[(&str, &str)]) -> Self {
+        let stay = at.dialect.uuid_text("seat.id");
+        let computed: Vec<_> = [("stay", stay.as_str())]
+            .into_iter()
+            .chain(computed.iter().copied())
+            .collect();
+        let details = at.dialect.json_with("asked.details", &computed);
         self.effect(
             "counted",
             format!(
@@ -99,7 +106,7 @@ impl Plan {
             format!(
                 "INSERT INTO audit_logs ({COLUMNS})
                 SELECT asked.event, CAST(:asked_action AS audit_action), asked.actor, seat.room_id, asked.target,
-                    asked.details{details}, asked.address, asked.agent, :now
+                    {details}, asked.address, asked.agent, :now
                 FROM seat JOIN asked ON asked.about = seat.user_id ORDER BY asked.place"
             ),
         )

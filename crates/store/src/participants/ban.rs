@@ -123,6 +123,7 @@ impl Operation for PutBan {
             reason: self.reason.clone(),
             expires_at: self.until,
             was_present: false,
+            stay: None,
         };
         let seat = seat_in_room(at.dialect);
         let plan = Plan::new(at, "done")
@@ -192,7 +193,8 @@ impl Operation for PutBan {
                 at,
                 &Event::of(&banned_event, "done")
                     .room(":room")
-                    .computed("was_present", at.dialect.json_bool("done.was_present = 1")),
+                    .computed("was_present", at.dialect.json_bool("done.was_present = 1"))
+                    .computed("stay", at.dialect.uuid_text("(SELECT id FROM closed)")),
             );
         let put_out = "EXISTS (SELECT 1 FROM room_participants WHERE room_id = :room AND user_id = :user AND is_banned
             AND is_kicked AND banned_at = :now)";

@@ -5,12 +5,13 @@ use entity::{AuditAction, ParticipantId, ParticipantRole, RoomId, UserId, room, 
 use serde_json::json;
 
 use super::Participants;
+use super::leave::of_seat;
 use crate::actor::Actor;
 use crate::authority::{Operation as Asked, may};
 use crate::database::Dialect;
 use crate::database::statement::{Bind, enum_text};
 use crate::error::{Conflict, Rejected, Result};
-use crate::event::Change;
+use crate::event::{Change, UNKNOWN_STAY};
 use crate::operation::{AskedList, DONE, Event, Grouped, Lock, Member, Moment, Operation, Plan, Refusal, Usual};
 use crate::rules::active;
 use crate::unit::Sink;
@@ -72,11 +73,11 @@ impl Operation for Join {
             )
             .lookup(
                 "seat",
-                &["room_id"],
+                &["id", "room_id"],
                 "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned)
-                SELECT :participant, :user, room.id, :role, :now, FALSE, FALSE FROM room RETURNING room_id",
+                SELECT :participant, :user, room.id, :role, :now, FALSE, FALSE FROM room RETURNING id, room_id",
             )
-            .event_as(at, "event_1", &Event::of(&joined, "seat").room("seat.room_id"));
+            .event_as(at, "event_1", &of_seat(at, &joined).room("seat.room_id"));
         let answer = room_participant::Model {
             id: ParticipantId::from_uuid(id),
             user_id: user,
@@ -175,9 +176,7 @@ impl Operation for Join {
             )
             .event(
                 at,
-                &Event::of(&joined, "seat")
-                    .room("seat.room_id")
-                    .computed("role", "seat.role"),
+                &of_seat(at, &joined).room("seat.room_id").computed("role", "seat.role"),
             )
     }
 }
@@ -245,7 +244,7 @@ impl Grouped for Join {
                     at.dialect.columns_of::<room_participant::Entity>()
                 ),
             )
-            .done_together(&counted_in(at.dialect, "done.number"), "")
+            .done_together(at, &counted_in(at.dialect, "done.number"), &[])
     }
 }
 
@@ -253,6 +252,7 @@ impl Join {
     fn joined(&self, actor: &Actor) -> Change {
         Change::UserJoined {
             target: actor.other_than_self(self.user),
+            stay: UNKNOWN_STAY,
             role: self.role,
         }
     }

@@ -3,12 +3,12 @@
 use entity::{ParticipantRole, RoomId, UserId, room_participant};
 
 use super::Participants;
-use super::leave::seat_in_room;
+use super::leave::{of_seat, seat_in_room};
 use crate::authority::Operation as Asked;
 use crate::error::{Error, Rejected, Result};
-use crate::event::Change;
+use crate::event::{Change, UNKNOWN_STAY};
 use crate::input;
-use crate::operation::{Columns, Event, Moment, Operation, Plan};
+use crate::operation::{Columns, Moment, Operation, Plan};
 use crate::rules::{ACTOR_ROLE, allowed, end_if_empty, end_participation_set, may_remove, not_allowed};
 use crate::settings::EmptyRoomPolicy;
 use crate::unit::Sink;
@@ -53,6 +53,7 @@ impl Operation for Kick {
         let actor_role = format!("(SELECT {ACTOR_ROLE} FROM room)");
         let kicked = Change::UserKicked {
             target: user,
+            stay: UNKNOWN_STAY,
             reason: self.reason.clone(),
             duration_seconds: 0,
         };
@@ -85,7 +86,7 @@ impl Operation for Kick {
             .count_out("seat")
             .event(
                 at,
-                &Event::of(&kicked, "seat")
+                &of_seat(at, &kicked)
                     .room("seat.room_id")
                     .computed("duration_seconds", "seat.duration_seconds"),
             );

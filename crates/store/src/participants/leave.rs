@@ -7,14 +7,15 @@ use crate::actor::Actor;
 use crate::authority::{Operation as Asked, may};
 use crate::database::Dialect;
 use crate::error::{Rejected, Result};
-use crate::event::Change;
+use crate::event::{Change, LeaveReason, UNKNOWN_STAY};
 use crate::operation::{AskedList, Columns, DONE, Event, Grouped, Member, Moment, Operation, Plan};
 use crate::rules::{end_if_empty, end_participation_set, seat_key};
 use crate::settings::EmptyRoomPolicy;
 use crate::unit::Sink;
 
 impl<S: Sink> Participants<'_, S> {
-    /// Ends the participation of `user`, with its duration; the last one out may end the meeting, see [`EmptyRoomPolicy`]. Appends USER_LEFT.
+    /// Ends the participation of `user`, with its duration; the last one out may end the meeting, see [`EmptyRoomPolicy`]. Appends USER_LEFT,
+    /// with [`LeaveReason::Left`].
     /// Takes the room's lock; one statement on PostgreSQL. For oneself, or by the system for anybody (a connection that was
     /// lost).
     ///
@@ -64,7 +65,7 @@ impl Operation for Leave {
             .count_out("seat")
             .event(
                 at,
-                &Event::of(&left, "seat")
+                &of_seat(at, &left)
                     .room("seat.room_id")
                     .computed("duration_seconds", "seat.duration_seconds"),
             );
@@ -122,8 +123,9 @@ impl Grouped for Leave {
                 ),
             )
             .done_together(
+                at,
                 "active_participants = active_participants - done.number",
-                " || jsonb_build_object('duration_seconds', seat.duration_seconds)",
+                &[("duration_seconds", "seat.duration_seconds")],
             )
     }
 }
@@ -132,9 +134,16 @@ impl Leave {
     fn left(&self, actor: &Actor) -> Change {
         Change::UserLeft {
             target: actor.other_than_self(self.user),
+            stay: UNKNOWN_STAY,
+            reason: LeaveReason::Left,
             duration_seconds: 0,
         }
     }
+}
+
+/// An event of the stay in the step `seat`.
+pub(super) fn of_seat(at: &Moment<'_>, change: &Change) -> Event {
+    Event::of(change, "seat").computed("stay", at.dialect.uuid_text("seat.id"))
 }
 
 /// The key of the seat of `:user` in the step `room`.

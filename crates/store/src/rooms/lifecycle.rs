@@ -6,9 +6,9 @@ use super::Rooms;
 use super::change::{changed, changing};
 use crate::authority::Operation as Asked;
 use crate::error::{Rejected, Result};
-use crate::event::Change;
+use crate::event::{Change, LeaveReason};
 use crate::operation::{Columns, Event, Moment, Operation, Plan, Refusal};
-use crate::rules::{end_participation_set, end_room_set, stop_recordings};
+use crate::rules::{CLOSED, each_left, end_participation_set, end_room_set, stop_recordings};
 use crate::unit::Sink;
 
 impl<S: Sink> Rooms<'_, S> {
@@ -21,8 +21,8 @@ impl<S: Sink> Rooms<'_, S> {
     }
 
     /// Ends a meeting for good: LIVE to ENDED, with its duration. Every participation that is still open ends with it, and every recording
-    /// that is still running. Appends ROOM_ENDED, which says how many participations those were, after a RECORDING_STOPPED for each
-    /// recording. By the owner, the host or the system. Takes the room's lock; two
+    /// that is still running. Appends a USER_LEFT ([`LeaveReason::RoomEnded`]) for each participation, a RECORDING_STOPPED for each
+    /// recording, and ROOM_ENDED, which says how many participations those were. By the owner, the host or the system. Takes the room's lock; two
     /// statements in one transaction.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ fn close(at: &Moment<'_>, room: RoomId) -> Plan {
         .bind("room", room)
         .update_if_there::<room_participant::Entity>(
             "closed",
-            Columns::Of(&["id"]),
+            Columns::Of(CLOSED),
             end_participation_set(at.dialect),
             "room_id = :room AND left_at IS NULL",
         )
@@ -108,6 +108,7 @@ fn close(at: &Moment<'_>, room: RoomId) -> Plan {
             &["duration_seconds", "closed"],
             "SELECT duration_seconds, CAST((SELECT count(*) FROM closed) AS integer) AS closed FROM rooms WHERE id = :room",
         );
+    let plan = each_left(at, plan, "closed", LeaveReason::RoomEnded);
     stop_recordings(at, plan, ":room").event(
         at,
         &Event::of(&change, "ended")

@@ -4,7 +4,7 @@ use entity::{RecordingId, RoomId, UserId, recording, room};
 use uuid::Uuid;
 
 use crate::database::Dialect;
-use crate::event::Change;
+use crate::event::{Change, LeaveReason, UNKNOWN_STAY};
 use crate::operation::{Event, Moment, Plan};
 use crate::settings::EmptyRoomPolicy;
 
@@ -42,6 +42,28 @@ impl Plan {
             ),
         )
     }
+}
+
+/// The columns of participations that ended, which [`each_left`] reads.
+pub(crate) const CLOSED: &[&str] = &["id", "user_id", "room_id", "duration_seconds"];
+
+/// Appends a USER_LEFT in its room for each participation that the step `closed` ended, which yields [`CLOSED`].
+pub(crate) fn each_left(at: &Moment<'_>, plan: Plan, closed: &'static str, reason: LeaveReason) -> Plan {
+    let change = Change::UserLeft {
+        target: None,
+        stay: UNKNOWN_STAY,
+        reason,
+        duration_seconds: 0,
+    };
+    plan.event(
+        at,
+        &Event::of(&change, format!("{closed} AS closed_stay"))
+            .room("closed_stay.room_id")
+            .done_to("closed_stay.user_id")
+            .computed("stay", at.dialect.uuid_text("closed_stay.id"))
+            .computed("duration_seconds", "closed_stay.duration_seconds")
+            .for_each("closed_stay.id"),
+    )
 }
 
 /// Stops all that is being recorded in a room, each with its RECORDING_STOPPED. For a plan that ends the room, and that holds

@@ -5,14 +5,14 @@ use entity::{UserId, user};
 use super::Users;
 use crate::authority::Operation as Asked;
 use crate::error::{Error, Rejected, Result, Subject};
-use crate::event::Change;
+use crate::event::{Change, LeaveReason};
 use crate::operation::{Columns, Event, Moment, Operation, Plan};
-use crate::rules::end_participation_set;
+use crate::rules::{CLOSED, each_left, end_participation_set};
 use crate::unit::Sink;
 
 impl<S: Sink> Users<'_, S> {
     /// Shuts an account: no login and no join any more, and every participation that is open ends now, with its duration. Appends
-    /// USER_DEACTIVATED, which says how many those were; rooms that they own go on. Takes the user's lock, then those of the
+    /// a USER_LEFT ([`LeaveReason::Deactivated`]) in the room of each, and USER_DEACTIVATED, which says how many those were; rooms that they own go on. Takes the user's lock, then those of the
     /// rooms they are in; two statements in one transaction. For oneself, or by the system for anybody.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ fn leave_everywhere(at: &Moment<'_>, user: UserId) -> Plan {
         ended_participations: 0,
     };
     let seated_in = "SELECT room_id FROM room_participants WHERE user_id = :user AND left_at IS NULL";
-    Plan::without_answer(at, "summed_up")
+    let plan = Plan::without_answer(at, "summed_up")
         .bind("user", user)
         .lookup(
             "rooms_locked",
@@ -81,11 +81,12 @@ fn leave_everywhere(at: &Moment<'_>, user: UserId) -> Plan {
         // Whoever was put out of a room while its lock was waited for is not put out again.
         .lookup(
             "closed",
-            &["room_id"],
+            CLOSED,
             format!(
-                "UPDATE room_participants SET {} WHERE user_id = :user AND left_at IS NULL AND {} RETURNING room_id",
+                "UPDATE room_participants SET {} WHERE user_id = :user AND left_at IS NULL AND {} RETURNING {}",
                 end_participation_set(at.dialect),
-                at.dialect.among("room_id", "SELECT id FROM rooms_locked")
+                at.dialect.among("room_id", "SELECT id FROM rooms_locked"),
+                CLOSED.join(", ")
             ),
         )
         .effect(
@@ -99,11 +100,11 @@ fn leave_everywhere(at: &Moment<'_>, user: UserId) -> Plan {
             "summed_up",
             &["participations"],
             "SELECT CAST(count(*) AS integer) AS participations FROM closed",
-        )
-        .event(
-            at,
-            &Event::of(&change, "summed_up").computed("ended_participations", "summed_up.participations"),
-        )
+        );
+    each_left(at, plan, "closed", LeaveReason::Deactivated).event(
+        at,
+        &Event::of(&change, "summed_up").computed("ended_participations", "summed_up.participations"),
+    )
 }
 
 pub(crate) struct Reactivate(pub(crate) UserId);

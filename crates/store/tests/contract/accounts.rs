@@ -256,7 +256,7 @@ async fn deactivation_ends_participations(db: TestDb) {
     let by_ben = store.acting(&Actor::user(ben.id));
     let (done, events) = appended(&raw, by_ben.users().deactivate(ben.id)).await;
     assert!(!done.unwrap().is_active);
-    assert_eq!(events, ["USER_DEACTIVATED"]);
+    assert_eq!(events, ["USER_LEFT", "USER_LEFT", "USER_DEACTIVATED"]);
     let event = Change::UserDeactivated {
         target: ben.id,
         ended_participations: 2,

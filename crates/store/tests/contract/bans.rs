@@ -65,6 +65,7 @@ async fn a_ban_ends_the_participation_it_stands_on(db: TestDb) {
         reason: Some("spam".to_owned()),
         expires_at: None,
         was_present: true,
+        stay: Some(participation.id),
     };
     assert_eq!(audit_log.last().unwrap().event, banned.into());
     let again = db

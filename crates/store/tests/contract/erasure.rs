@@ -159,6 +159,9 @@ async fn everything_ends_and_the_receipt_says_it(db: TestDb) {
             "ROOM_CANCELLED",
             "ROOM_ENDED",
             "USER_DELETED",
+            "USER_LEFT",
+            "USER_LEFT",
+            "USER_LEFT",
         ]
     );
     assert_eq!(events.last().unwrap(), "USER_DELETED");

@@ -7,6 +7,7 @@ use conferencing_store::Actor;
 use conferencing_store::Change;
 use conferencing_store::EmptyRoomPolicy;
 use conferencing_store::Error;
+use conferencing_store::LeaveReason;
 use conferencing_store::Rejected;
 use conferencing_store::Store;
 use conferencing_store::StoreSettings;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 use crate::harness::TestDb;
 use crate::harness::settings;
 use crate::hot_rooms_support::Call;
+use crate::hot_rooms_support::NO_STAY;
 use crate::hot_rooms_support::assert_alike;
 use crate::hot_rooms_support::events;
 use crate::hot_rooms_support::ids;
@@ -31,6 +33,7 @@ use crate::hot_rooms_support::one_by_one;
 use crate::hot_rooms_support::queued;
 use crate::hot_rooms_support::system;
 use crate::hot_rooms_support::told;
+use crate::hot_rooms_support::without_stay;
 
 crate::cases![
     each_join_of_a_queue_is_answered_as_if_it_were_alone,
@@ -354,9 +357,13 @@ async fn each_event_of_a_queue_carries_its_own_actor(db: TestDb) {
             keys.is_sorted_by(|one, other| one < other),
             "each has a key of its own, in their order"
         );
+        db.assert_audit_log_tells_the_participations(room).await;
         logs.push(
             entries
-                .map(|entry| (entry.actor, entry.system, entry.address, entry.user_agent, entry.event))
+                .map(|entry| {
+                    let event = without_stay(entry.event);
+                    (entry.actor, entry.system, entry.address, entry.user_agent, event)
+                })
                 .collect::<Vec<_>>(),
         );
     }
@@ -367,6 +374,7 @@ async fn each_event_of_a_queue_carries_its_own_actor(db: TestDb) {
         let (is_system, role) = (number % 4 == 3, if number % 3 == 0 { CoHost } else { Participant });
         let joined = Change::UserJoined {
             target: is_system.then_some(*user),
+            stay: NO_STAY,
             role,
         };
         let (by, part, _, _, event) = &logs[1][1 + number];
@@ -378,6 +386,8 @@ async fn each_event_of_a_queue_carries_its_own_actor(db: TestDb) {
         let target = (number % 4 == 2).then_some(*user);
         let left = Change::UserLeft {
             target,
+            stay: NO_STAY,
+            reason: LeaveReason::Left,
             duration_seconds: if number < 12 { 14 } else { 7 },
         };
         assert_eq!(logs[1][25 + number].4, left.into());

@@ -125,7 +125,7 @@ async fn racing_ends_have_one_winner(db: TestDb) {
         assert_one_winner(race(tasks).await, &Rejected::RoomStatus { room, status: Ended });
         assert_eq!(
             db.actions(room).await,
-            ["ROOM_CREATED", "ROOM_STARTED", "USER_JOINED", "ROOM_ENDED"]
+            ["ROOM_CREATED", "ROOM_STARTED", "USER_JOINED", "USER_LEFT", "ROOM_ENDED"]
         );
         db.assert_audit_log_tells_the_participations(room).await;
     }

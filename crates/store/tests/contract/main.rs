@@ -74,6 +74,7 @@ mod schema;
 mod secrets;
 mod sign_in_methods;
 mod statements;
+mod stays;
 mod tokens;
 mod traffic;
 mod unit;
@@ -136,6 +137,7 @@ fn main() -> std::process::ExitCode {
         sign_in_methods::cases(),
         secrets::cases(),
         statements::cases(),
+        stays::cases(),
         tokens::cases(),
         traffic::cases(),
         audit_plans::cases(),

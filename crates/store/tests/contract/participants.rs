@@ -43,20 +43,20 @@ async fn kick(store: &Store, room: &room::Model, user: &user::Model) -> room_par
 async fn the_first_join_starts_the_room(db: TestDb) {
     let (ada, ben) = (db.user("ada").await, db.user("ben").await);
     let room = db.room(&ada, 10).await;
-    let seat = db
+    let first = db
         .acting(&ada)
         .participants()
         .join(room.id, ada.id, Participant)
         .await
         .unwrap();
-    assert_eq!(seat.role, Host);
-    let seat = db
+    assert_eq!(first.role, Host);
+    let second = db
         .acting(&ben)
         .participants()
         .join(room.id, ben.id, CoHost)
         .await
         .unwrap();
-    assert_eq!(seat.role, CoHost);
+    assert_eq!(second.role, CoHost);
     let room = db.store.rooms().get(room.id).await.unwrap();
     assert_eq!(
         (room.status, room.active_participants, room.total_joins),
@@ -78,11 +78,13 @@ async fn the_first_join_starts_the_room(db: TestDb) {
             Change::RoomStarted { by_join: true }.into(),
             Change::UserJoined {
                 target: None,
+                stay: first.id,
                 role: Host
             }
             .into(),
             Change::UserJoined {
                 target: None,
+                stay: second.id,
                 role: CoHost
             }
             .into(),

@@ -244,7 +244,7 @@ async fn everything_in_a_unit_happened_at_one_time(db: TestDb) {
     // The order in which it happened is kept all the same.
     assert_eq!(
         db.actions(room.id).await,
-        ["ROOM_CREATED", "ROOM_STARTED", "USER_JOINED", "ROOM_ENDED"]
+        ["ROOM_CREATED", "ROOM_STARTED", "USER_JOINED", "USER_LEFT", "ROOM_ENDED"]
     );
     // A unit of a later time has that one, with its fraction cut to microseconds.
     let later = store.begin(&Actor::system("test")).await.unwrap();

@@ -85,7 +85,7 @@ impl World {
             return "inactive";
         }
         for room in &mut self.rooms {
-            room.present.remove(&user);
+            room.events += usize::from(room.present.remove(&user).is_some());
         }
         "done"
     }
@@ -207,9 +207,9 @@ impl Room {
             What::Cancel => self.change_status(Operation::ManageRoom, who, Created, Cancelled),
             What::End => {
                 let done = self.change_status(Operation::EndRoom, who, Live, Ended)?;
-                self.present.clear();
+                let ended = std::mem::take(&mut self.present).len();
                 let running = self.recordings.iter_mut().filter(|running| **running);
-                Ok(done + running.map(|running| *running = false).count())
+                Ok(done + ended + running.map(|running| *running = false).count())
             }
             What::Delete => {
                 self.allowed(Operation::ManageRoom, who)?;
