@@ -122,7 +122,8 @@ pub use actor::Actor;
 pub use audit::partitions::{ArchivedPartition, AuditPartition, AuditPartitions, EnsuredPartitions, PartitionState};
 pub use audit::writer::{AuditWriter, WriterSettings, WriterStats};
 pub use audit::{
-    AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, ExportedEvent, LeaveReason, MediaKind, NamedEntry, Observation,
+    AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, ExportedEvent, LeaveReason, MediaKind, NamedEntry,
+    Observation,
 };
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::ConnectSettings;
@@ -131,6 +132,7 @@ pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 pub use export::ExportRecord;
 pub use page::{Cursor, Order, Page, PageRequest};
+pub use participants::{LeaveDetails, SeatOrBan};
 pub use recordings::{NewRecording, RecordingMeasures, SweptRecording};
 pub use rooms::{NewRoom, RoomChanges, RoomFilter, Schedule};
 pub use settings::{Durability, EmptyRoomPolicy, RetryPolicy, StoreSettings};

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use conferencing_store::entity::AuthProviderType::Google;
 use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
-use conferencing_store::entity::{AuthProviderId, RecordingId, RecordingStatus, RoomId, Secret, UserId};
+use conferencing_store::entity::{AuthProviderId, ParticipantId, RecordingId, RecordingStatus, RoomId, Secret, UserId};
 use conferencing_store::{
-    Acting, Actor, AuditFilter, Error, KeyRing, MediaKind, NewRoom, Observation, ProfileChange, ProviderProfile,
-    ProviderTokens, RecordingMeasures, RoomChanges, Store, StoreSettings, TokenKey, Unit,
+    Acting, Actor, AuditFilter, Error, KeyRing, LeaveDetails, MediaKind, NewRoom, Observation, ProfileChange,
+    ProviderProfile, ProviderTokens, RecordingMeasures, RoomChanges, Store, StoreSettings, TokenKey, Unit,
 };
 
 use crate::accounts_support::account;
@@ -54,6 +54,7 @@ enum Mutator {
     FirstJoin,
     Join,
     Leave,
+    LeaveStay,
     Kick,
     Ban,
     BanAbsent,
@@ -77,7 +78,7 @@ enum Mutator {
     Append,
 }
 
-const ALL: [Mutator; 47] = [
+const ALL: [Mutator; 48] = [
     Mutator::Register,
     Mutator::RegisterWithProvider,
     Mutator::Link,
@@ -104,6 +105,7 @@ const ALL: [Mutator; 47] = [
     Mutator::FirstJoin,
     Mutator::Join,
     Mutator::Leave,
+    Mutator::LeaveStay,
     Mutator::Kick,
     Mutator::Ban,
     Mutator::BanAbsent,
@@ -188,6 +190,11 @@ macro_rules! perform {
                 .await
                 .map(drop),
             Mutator::Leave => $source.participants().leave($on.room, $on.guest).await.map(drop),
+            Mutator::LeaveStay => $source
+                .participants()
+                .leave_stay($on.stay(), LeaveDetails::default())
+                .await
+                .map(drop),
             Mutator::Kick => $source
                 .participants()
                 .kick($on.room, $on.guest, Some("noise"))
@@ -255,7 +262,10 @@ impl Mutator {
             Self::UpdateProfile => (&["USER_PROFILE_CHANGED"], &["users"]),
             Self::SetPasswordHash => (&["USER_PASSWORD_CHANGED"], &["users"]),
             Self::VerifyEmail => (&["USER_VERIFIED"], &["users"]),
-            Self::Deactivate => (&["USER_LEFT", "USER_DEACTIVATED"], &["users", "rooms", "room_participants"]),
+            Self::Deactivate => (
+                &["USER_LEFT", "USER_DEACTIVATED"],
+                &["users", "rooms", "room_participants"],
+            ),
             Self::Reactivate => (&["USER_REACTIVATED"], &["users"]),
             Self::Erase => (&["USER_DELETED"], &["users"]),
             Self::EraseWithSeats => (
@@ -274,6 +284,7 @@ impl Mutator {
             Self::FirstJoin => (&["ROOM_STARTED", "USER_JOINED"], &["rooms", "room_participants"]),
             Self::Join => (&["USER_JOINED"], &["rooms", "room_participants"]),
             Self::Leave => (&["USER_LEFT"], &["rooms", "room_participants"]),
+            Self::LeaveStay => (&["USER_LEFT"], &["rooms", "room_participants"]),
             Self::Kick => (&["USER_KICKED"], &["rooms", "room_participants"]),
             Self::Ban => (&["USER_BANNED"], &["rooms", "room_participants"]),
             Self::BanAbsent => (&["USER_BANNED"], &["room_participants"]),
@@ -282,7 +293,10 @@ impl Mutator {
             Self::Demote => (&["ROLE_DEMOTION"], &["room_participants"]),
             Self::HandOver => (&["ROLE_CHANGED"], &["room_participants"]),
             Self::End => (&["ROOM_ENDED"], &["rooms"]),
-            Self::EndWithGuests => (&["USER_LEFT", "USER_LEFT", "ROOM_ENDED"], &["rooms", "room_participants"]),
+            Self::EndWithGuests => (
+                &["USER_LEFT", "USER_LEFT", "ROOM_ENDED"],
+                &["rooms", "room_participants"],
+            ),
             Self::EndWithRecording => (&["RECORDING_STOPPED", "ROOM_ENDED"], &["rooms", "recordings"]),
             Self::StartRecording => (&["RECORDING_STARTED"], &["recordings"]),
             Self::Progress => (&["RECORDING_PROGRESSED"], &["recordings"]),
@@ -325,12 +339,14 @@ impl Mutator {
             room: room.id,
             account: None,
             recording: None,
+            stay: None,
         };
         match self {
             Self::Join | Self::End => drop(system.rooms().start(room.id).await.unwrap()),
             Self::Leave | Self::Kick | Self::Ban | Self::Promote | Self::Deactivate => {
                 drop(db.seat(&room, &guest).await);
             }
+            Self::LeaveStay => on.stay = Some(db.seat(&room, &guest).await.id),
             Self::Demote => drop(system.participants().join(room.id, guest.id, CoHost).await.unwrap()),
             Self::HandOver | Self::EndWithGuests => {
                 db.seat(&room, &guest).await;
@@ -441,6 +457,7 @@ struct Prepared {
     room: RoomId,
     account: Option<AuthProviderId>,
     recording: Option<RecordingId>,
+    stay: Option<ParticipantId>,
 }
 
 impl Prepared {
@@ -450,6 +467,10 @@ impl Prepared {
 
     fn recording(&self) -> RecordingId {
         self.recording.unwrap()
+    }
+
+    fn stay(&self) -> ParticipantId {
+        self.stay.unwrap()
     }
 
     fn address(&self) -> String {
