@@ -209,6 +209,12 @@ pub enum Rule {
     /// A time after that of the other field.
     #[error("must be after {0}")]
     After(&'static str),
+    /// A time not after this.
+    #[error("must not be after {0}")]
+    NotAfter(&'static str),
+    /// One of these.
+    #[error("must be one of {0}")]
+    OneOf(&'static str),
     /// A time in the years 1970 to 9999.
     #[error("must lie in the years 1970 to 9999")]
     Year,
@@ -245,6 +251,8 @@ pub enum Rule {
 pub enum Subject {
     User(UserId),
     Room(RoomId),
+    /// A participation: a row of `room_participants`.
+    Participant(ParticipantId),
     Recording(RecordingId),
     Partition(String),
     /// A sign-in method: a row of `auth_providers`.
@@ -256,6 +264,7 @@ impl std::fmt::Display for Subject {
         match self {
             Self::User(id) => write!(f, "user {id}"),
             Self::Room(id) => write!(f, "room {id}"),
+            Self::Participant(id) => write!(f, "participation {id}"),
             Self::Recording(id) => write!(f, "recording {id}"),
             Self::Partition(name) => write!(f, "partition {name} of the audit log"),
             Self::Provider(id) => write!(f, "provider account {id}"),

@@ -135,6 +135,7 @@ pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 pub use export::ExportRecord;
 pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
 pub use page::{Cursor, Order, Page, PageRequest};
+pub use participants::{LeaveDetails, SeatOrBan};
 pub use recordings::{NewRecording, RecordingMeasures, StoredFile, SweptRecording};
 pub use rooms::{NewRoom, RoomChanges, RoomFilter, Schedule};
 pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, RetryPolicy, StoreSettings};

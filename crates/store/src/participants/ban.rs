@@ -198,7 +198,8 @@ impl Operation for PutBan {
             );
         let put_out = "EXISTS (SELECT 1 FROM room_participants WHERE room_id = :room AND user_id = :user AND is_banned
             AND is_kicked AND banned_at = :now)";
-        end_if_empty(at, plan, self.empty_rooms, (room, user), put_out)
+        let binds = [("room", room.into()), ("user", user.into())];
+        end_if_empty(at, plan, self.empty_rooms, ":room", put_out, binds)
     }
 }
 

@@ -271,7 +271,7 @@ fn counted_in(dialect: Dialect, number: &str) -> String {
 const OF_USER: &str = "room_id = :room AND user_id = :user";
 
 /// Of a participation: it carries a ban that has not run out.
-const BANNED_NOW: &str = "is_banned AND (ban_expires_at IS NULL OR ban_expires_at > :now)";
+pub(super) const BANNED_NOW: &str = "is_banned AND (ban_expires_at IS NULL OR ban_expires_at > :now)";
 
 fn already_present(room: RoomId, user: UserId) -> Refusal {
     Refusal::with_all(["id", "role", "joined_at"], move |seat| {

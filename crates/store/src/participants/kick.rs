@@ -90,7 +90,7 @@ impl Operation for Kick {
                     .room("seat.room_id")
                     .computed("duration_seconds", "seat.duration_seconds"),
             );
-        end_if_empty(at, plan, self.empty_rooms, (room, user), "TRUE")
+        end_if_empty(at, plan, self.empty_rooms, ":room", "TRUE", [("room", room.into())])
     }
 }
 

@@ -69,7 +69,7 @@ impl Operation for Leave {
                     .room("seat.room_id")
                     .computed("duration_seconds", "seat.duration_seconds"),
             );
-        end_if_empty(at, plan, empty_rooms, (room, user), "TRUE")
+        end_if_empty(at, plan, empty_rooms, ":room", "TRUE", [("room", room.into())])
     }
 }
 

@@ -4,8 +4,10 @@ pub(crate) mod ban;
 pub(crate) mod join;
 pub(crate) mod kick;
 pub(crate) mod leave;
+pub(crate) mod leave_stay;
 pub(crate) mod lists;
 pub(crate) mod role;
+pub(crate) mod standing;
 
 use chrono::{DateTime, Utc};
 use entity::{RoomId, room_participant};
@@ -23,6 +25,8 @@ use lists::Which;
 
 pub use crate::person::Person;
 pub use ban::Ban;
+pub use leave_stay::LeaveDetails;
+pub use standing::SeatOrBan;
 
 /// The repository of `room_participants`. Stays are never deleted.
 #[derive(Debug)]

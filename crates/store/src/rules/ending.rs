@@ -1,16 +1,22 @@
 //! How participations, meetings and what is recorded of them end.
 
-use entity::{RecordingId, RoomId, UserId, recording, room};
+use entity::{RecordingId, recording, room};
 use uuid::Uuid;
 
 use crate::database::Dialect;
+use crate::database::statement::Bind;
 use crate::event::{Change, LeaveReason, UNKNOWN_STAY};
 use crate::operation::{Event, Moment, Plan};
 use crate::settings::EmptyRoomPolicy;
 
 /// SQL that ends a participation at `:now`, or at its begin if that is later by another machine's clock.
 pub(crate) fn end_participation_set(dialect: Dialect) -> String {
-    let left_at = dialect.later(":now", "joined_at");
+    end_participation_at(dialect, ":now")
+}
+
+/// SQL that ends a participation at `when`, or at its begin if that is later.
+pub(crate) fn end_participation_at(dialect: Dialect, when: &str) -> String {
+    let left_at = dialect.later(when, "joined_at");
     let duration = dialect.seconds_between("joined_at", &left_at);
     format!("left_at = {left_at}, duration_seconds = {duration}")
 }
@@ -90,14 +96,16 @@ pub(crate) fn stop_recordings(at: &Moment<'_>, plan: Plan, room: &str) -> Plan {
     )
 }
 
-/// LIVE to ENDED if nobody is left and the store's policy says so: follows a plan that put somebody out. `put_out` is SQL that
-/// is true when it did put `:user` out.
-pub(crate) fn end_if_empty(
+/// LIVE to ENDED if nobody is left and the store's policy says so: follows a plan that put somebody out. `room` is SQL for the room's
+/// id, and `put_out` is SQL that is true when it did put somebody out, both over `binds`. Nobody is present then, so nobody's
+/// participation ends with it.
+pub(crate) fn end_if_empty<const N: usize>(
     at: &Moment<'_>,
     plan: Plan,
     policy: EmptyRoomPolicy,
-    (room, user): (RoomId, UserId),
+    room: &str,
     put_out: &str,
+    binds: [(&'static str, Bind); N],
 ) -> Plan {
     if policy == EmptyRoomPolicy::KeepOpen {
         return plan;
@@ -106,14 +114,15 @@ pub(crate) fn end_if_empty(
         duration_seconds: 0,
         ended_participations: 0,
     };
-    let end = Plan::without_answer(at, "summed_up")
-        .bind("room", room)
-        .bind("user", user)
+    let end = Plan::without_answer(at, "summed_up");
+    let end = binds
+        .into_iter()
+        .fold(end, |end, (name, value)| end.bind(name, value))
         .update_if_there::<room::Entity>(
             "ended",
             &["id", "duration_seconds"],
             end_room_set(at.dialect),
-            format!("id = :room AND status = 'LIVE' AND active_participants = 0 AND {put_out}"),
+            format!("id = {room} AND status = 'LIVE' AND active_participants = 0 AND {put_out}"),
         )
         .step("summed_up", &[], "SELECT count(*) AS ended FROM ended");
     let end = stop_recordings(at, end, "(SELECT id FROM ended)").event(

@@ -8,5 +8,6 @@ mod ending;
 pub(crate) use account::{active, changeable};
 pub(crate) use actor_role::{ACTOR_ROLE, allowed, may_remove, not_allowed, seat_key};
 pub(crate) use ending::{
-    CLOSED, each_left, end_if_empty, end_participation_set, end_room_set, stop_recording_set, stop_recordings,
+    CLOSED, each_left, end_if_empty, end_participation_at, end_participation_set, end_room_set, stop_recording_set,
+    stop_recordings,
 };

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use entity::{
-    AuditAction, AuthProviderId, AuthProviderType, ParticipantRole, RecordingId, RoomId, Secret, UserId, auth_provider,
+    AuditAction, AuthProviderId, AuthProviderType, ParticipantId, ParticipantRole, RecordingId, RoomId, Secret, UserId,
+    auth_provider,
 };
 use uuid::Uuid;
 
@@ -14,7 +15,7 @@ use crate::event::Observation;
 use crate::feed::FeedFilter;
 use crate::notice::Notice;
 use crate::page::{Cursor, Order, PageRequest};
-use crate::participants::Participants;
+use crate::participants::{LeaveDetails, Participants};
 use crate::recordings::{NewRecording, RecordingMeasures, Recordings};
 use crate::rooms::{NewRoom, RoomChanges, RoomFilter, Rooms, Schedule};
 use crate::statistics::Statistics;
@@ -26,6 +27,7 @@ const ID: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
 pub(super) const USER: UserId = UserId::from_uuid(ID);
 const OTHER: UserId = UserId::from_uuid(Uuid::from_u128(2));
 const ROOM: RoomId = RoomId::from_uuid(ID);
+const STAY: ParticipantId = ParticipantId::from_uuid(ID);
 const RECORDING: RecordingId = RecordingId::from_uuid(ID);
 const PROVIDER: AuthProviderId = AuthProviderId::from_uuid(ID);
 
@@ -115,6 +117,7 @@ async fn participants(on: &Recorder) {
     for user in [USER, OTHER] {
         let _ = participants.join(ROOM, user, ParticipantRole::Participant).await;
         let _ = participants.leave(ROOM, user).await;
+        let _ = participants.standing(ROOM, user).await;
         let _ = participants.kick(ROOM, user, Some("noise")).await;
         let _ = participants.ban(ROOM, user, Some("noise"), None).await;
         let _ = participants.unban(ROOM, user).await;
@@ -122,6 +125,9 @@ async fn participants(on: &Recorder) {
         let _ = participants.demote(ROOM, user).await;
         let _ = participants.hand_over_host(ROOM, user).await;
     }
+    let _ = participants.leave_stay(STAY, LeaveDetails::default()).await;
+    let _ = participants.find(STAY).await;
+    let _ = participants.actor_role(ROOM).await;
     for page in pages() {
         let _ = participants.list_present(ROOM, &page).await;
         let _ = participants.list_history(ROOM, &page).await;

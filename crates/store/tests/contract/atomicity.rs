@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use conferencing_store::entity::AuthProviderType::Google;
 use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
-use conferencing_store::entity::{AuthProviderId, RecordingId, RecordingStatus, RoomId, Secret, UserId};
+use conferencing_store::entity::{AuthProviderId, ParticipantId, RecordingId, RecordingStatus, RoomId, Secret, UserId};
 use conferencing_store::{
-    Acting, Actor, AuditFilter, Error, KeyRing, MediaKind, NewRoom, Observation, ProfileChange, ProviderProfile,
-    ProviderTokens, RecordingMeasures, RoomChanges, Store, StoreSettings, TokenKey, Unit,
+    Acting, Actor, AuditFilter, Error, KeyRing, LeaveDetails, MediaKind, NewRoom, Observation, ProfileChange,
+    ProviderProfile, ProviderTokens, RecordingMeasures, RoomChanges, Store, StoreSettings, TokenKey, Unit,
 };
 
 use crate::accounts_support::account;
@@ -55,6 +55,7 @@ enum Mutator {
     FirstJoin,
     Join,
     Leave,
+    LeaveStay,
     Kick,
     Ban,
     BanAbsent,
@@ -80,7 +81,7 @@ enum Mutator {
     Append,
 }
 
-const ALL: [Mutator; 49] = [
+const ALL: [Mutator; 50] = [
     Mutator::Register,
     Mutator::RegisterWithProvider,
     Mutator::Link,
@@ -107,6 +108,7 @@ const ALL: [Mutator; 49] = [
     Mutator::FirstJoin,
     Mutator::Join,
     Mutator::Leave,
+    Mutator::LeaveStay,
     Mutator::Kick,
     Mutator::Ban,
     Mutator::BanAbsent,
@@ -195,6 +197,11 @@ macro_rules! perform {
                 .await
                 .map(drop),
             Mutator::Leave => $source.participants().leave($on.room, $on.guest).await.map(drop),
+            Mutator::LeaveStay => $source
+                .participants()
+                .leave_stay($on.stay(), LeaveDetails::default())
+                .await
+                .map(drop),
             Mutator::Kick => $source
                 .participants()
                 .kick($on.room, $on.guest, Some("noise"))
@@ -286,6 +293,7 @@ impl Mutator {
             Self::FirstJoin => (&["ROOM_STARTED", "USER_JOINED"], &["rooms", "room_participants"]),
             Self::Join => (&["USER_JOINED"], &["rooms", "room_participants"]),
             Self::Leave => (&["USER_LEFT"], &["rooms", "room_participants"]),
+            Self::LeaveStay => (&["USER_LEFT"], &["rooms", "room_participants"]),
             Self::Kick => (&["USER_KICKED"], &["rooms", "room_participants"]),
             Self::Ban => (&["USER_BANNED"], &["rooms", "room_participants"]),
             Self::BanAbsent => (&["USER_BANNED"], &["room_participants"]),
@@ -342,12 +350,14 @@ impl Mutator {
             room: room.id,
             account: None,
             recording: None,
+            stay: None,
         };
         match self {
             Self::Join | Self::End => drop(system.rooms().start(room.id).await.unwrap()),
             Self::Leave | Self::Kick | Self::Ban | Self::Promote | Self::Deactivate => {
                 drop(db.seat(&room, &guest).await);
             }
+            Self::LeaveStay => on.stay = Some(db.seat(&room, &guest).await.id),
             Self::Demote => drop(system.participants().join(room.id, guest.id, CoHost).await.unwrap()),
             Self::HandOver | Self::EndWithGuests => {
                 db.seat(&room, &guest).await;
@@ -464,6 +474,7 @@ struct Prepared {
     room: RoomId,
     account: Option<AuthProviderId>,
     recording: Option<RecordingId>,
+    stay: Option<ParticipantId>,
 }
 
 impl Prepared {
@@ -473,6 +484,10 @@ impl Prepared {
 
     fn recording(&self) -> RecordingId {
         self.recording.unwrap()
+    }
+
+    fn stay(&self) -> ParticipantId {
+        self.stay.unwrap()
     }
 
     fn address(&self) -> String {

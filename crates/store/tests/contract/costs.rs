@@ -43,7 +43,7 @@ const COSTS: &[Cost] = &[
     cost("the owner's join", 2, 103, 2704),
     cost("leave", 1, 45, 1192),
     cost("kick", 1, 62, 1680),
-    cost("ban", 1, 76, 1808),
+    cost("ban", 1, 77, 1864),
     cost("end of an empty room", 4, 51, 1360),
     cost("append", 1, 31, 704),
     cost("a batch of 100", 1, 2456, 80104),

@@ -15,7 +15,7 @@ use crate::metering::{Meter, NO_AUTOVACUUM, aside, one_connection};
 use crate::recordings::new_recording;
 
 crate::cases![
-    @Postgres past_stays_cost_nothing,
+    @Alone past_stays_cost_nothing,
     @Postgres a_page_of_the_trail_costs_its_rows_and_the_partitions,
     @Postgres plans_of_what_services_do_most_are_kept,
 ];

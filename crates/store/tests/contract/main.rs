@@ -43,6 +43,7 @@ mod hot_rooms_answers;
 mod hot_rooms_failures;
 mod immutability;
 mod input;
+mod leave_stay;
 mod lifecycle;
 mod logins;
 mod migrations;
@@ -73,6 +74,7 @@ mod rooms;
 mod schema;
 mod secrets;
 mod sign_in_methods;
+mod standing;
 mod statements;
 mod stays;
 mod tokens;
@@ -106,6 +108,7 @@ fn main() -> std::process::ExitCode {
         hot_rooms_failures::cases(),
         immutability::cases(),
         input::cases(),
+        leave_stay::cases(),
         lifecycle::cases(),
         logins::cases(),
         migrations::cases(),
@@ -136,6 +139,7 @@ fn main() -> std::process::ExitCode {
         schema::cases(),
         sign_in_methods::cases(),
         secrets::cases(),
+        standing::cases(),
         statements::cases(),
         stays::cases(),
         tokens::cases(),

@@ -2,7 +2,7 @@
 
 use conferencing_store::entity::ParticipantRole::Participant;
 use conferencing_store::{
-    Actor, AuditFilter, Error, MediaKind, NewRoom, NewUser, Observation, Order, PageRequest, Store,
+    Actor, AuditFilter, Error, LeaveDetails, MediaKind, NewRoom, NewUser, Observation, Order, PageRequest, Store,
 };
 
 use crate::harness::{Backend, TestDb, password_hash};
@@ -51,6 +51,14 @@ async fn each_operation_alone_is_one_statement(db: TestDb) {
         one();
     }
     let ben = db.user("ben").await;
+    let seat = system.participants().join(room.id, ben.id, Participant).await.unwrap();
+    one();
+    let details = LeaveDetails::default();
+    system.participants().leave_stay(seat.id, details).await.unwrap();
+    one();
+    // It does nothing, says why, and is read.
+    system.participants().leave_stay(seat.id, details).await.unwrap();
+    assert_eq!(wire.executions(), ["execute", "execute", "execute"]);
     system.participants().join(room.id, ben.id, Participant).await.unwrap();
     one();
     let owner = store.acting(&Actor::user(ada.id));
@@ -140,7 +148,14 @@ async fn each_read_is_one_statement(db: TestDb) {
     store.statistics().of_user(ada.id).await.unwrap();
     one();
     let listed = PageRequest::first(10, Order::OldestFirst).unwrap();
-    store.participants().list_present(room.id, &listed).await.unwrap();
+    let present = store.participants().list_present(room.id, &listed).await.unwrap();
+    one();
+    store.participants().get(present.items[0].participant.id).await.unwrap();
+    one();
+    store.participants().standing(room.id, ada.id).await.unwrap();
+    one();
+    let acting = store.acting(&Actor::user(ada.id));
+    acting.participants().actor_role(room.id).await.unwrap();
     one();
     let page = PageRequest::first(10, Order::NewestFirst).unwrap();
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use conferencing_store::entity::ParticipantRole;
-use conferencing_store::{Error, Order, PageRequest, RecordingMeasures, Rejected, RoomChanges, Store};
+use conferencing_store::{Error, LeaveDetails, Order, PageRequest, RecordingMeasures, Rejected, RoomChanges, Store};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -15,6 +15,8 @@ use crate::recordings::new_recording;
 pub enum What {
     Join(usize, ParticipantRole),
     Leave(usize),
+    /// Their newest stay in the room, or their oldest.
+    LeaveStay(usize, bool),
     Kick(usize),
     /// With an expiry so many seconds ahead, or for good.
     Ban(usize, Option<i64>),
@@ -53,7 +55,7 @@ impl Step {
             1 => ParticipantRole::CoHost,
             _ => ParticipantRole::Participant,
         };
-        let what = match random.random_range(0..112) {
+        let what = match random.random_range(0..120) {
             0..34 => What::Join(user, role),
             34..48 => What::Leave(user),
             48..56 => What::Kick(user),
@@ -72,11 +74,12 @@ impl Step {
             100..102 => What::Deactivate(user),
             102..106 => What::Reactivate(user),
             106..109 => What::Record,
+            109..117 => What::LeaveStay(user, random.random_bool(0.5)),
             _ => What::StopRecording,
         };
         // Mostly by somebody who may: themself, or the system.
         let who = match (what, random.random_range(0..4)) {
-            (What::Join(user, _) | What::Leave(user), 0..3) => Some(user),
+            (What::Join(user, _) | What::Leave(user) | What::LeaveStay(user, _), 0..3) => Some(user),
             (_, 0) | (What::Deactivate(_) | What::Reactivate(_) | What::Record | What::StopRecording, _) => None,
             _ => Some(random.random_range(0..users)),
         };
@@ -95,6 +98,20 @@ impl Step {
         let done = match self.what {
             What::Join(who, role) => participants.join(room, user(who), role).await.map(drop),
             What::Leave(who) => participants.leave(room, user(who)).await.map(drop),
+            What::LeaveStay(who, newest) => {
+                let order = if newest { Order::NewestFirst } else { Order::OldestFirst };
+                let all = PageRequest::first(500, order).unwrap();
+                let stays = store.participants().list_history(room, &all).await.unwrap().items;
+                match stays.iter().find(|stay| stay.user.id == user(who)) {
+                    None => return "no stay",
+                    Some(stay) => {
+                        let left = participants
+                            .leave_stay(stay.participant.id, LeaveDetails::default())
+                            .await;
+                        left.map(drop)
+                    }
+                }
+            }
             What::Kick(who) => participants.kick(room, user(who), None).await.map(drop),
             What::Ban(who, seconds) => {
                 let until = seconds.map(|seconds| world.now() + TimeDelta::seconds(seconds));

@@ -31,6 +31,8 @@ pub struct Room {
     deleted: bool,
     seats: i32,
     present: BTreeMap<usize, ParticipantRole>,
+    /// How many rows each has, bans while absent included.
+    rows: BTreeMap<usize, usize>,
     bans: BTreeMap<usize, Option<DateTime<Utc>>>,
     joins: i32,
     peak: i32,
@@ -53,6 +55,7 @@ impl World {
                 deleted: false,
                 seats: 3,
                 present: BTreeMap::new(),
+                rows: BTreeMap::new(),
                 bans: BTreeMap::new(),
                 joins: 0,
                 peak: 0,
@@ -194,6 +197,7 @@ impl Room {
             }
             What::Join(user, role) => self.join(who, user, role, now),
             What::Leave(user) => self.leave(who, user),
+            What::LeaveStay(user, newest) => self.leave_stay(who, user, newest),
             What::Kick(user) => self.kick(who, user),
             What::Ban(user, seconds) => self.ban(who, user, seconds.map(|s| now + TimeDelta::seconds(s)), now),
             What::Unban(user) => {
@@ -305,6 +309,7 @@ impl Room {
             (false, _) => role,
         };
         self.present.insert(user, role);
+        *self.rows.entry(user).or_default() += 1;
         self.joins += 1;
         self.peak = self.peak.max(self.active());
         Ok(1 + lifted + started)
@@ -318,6 +323,16 @@ impl Room {
             return Err("not found");
         }
         self.present.remove(&user).map(|_| 1).ok_or("not present")
+    }
+
+    fn leave_stay(&mut self, who: Option<usize>, user: usize, newest: bool) -> Answer {
+        let rows = *self.rows.get(&user).ok_or("no stay")?;
+        if who.is_some_and(|actor| actor != user) {
+            return Err("not allowed");
+        }
+        // An older one is over, and stays so.
+        let goes_on = newest || rows == 1;
+        Ok(usize::from(goes_on && self.present.remove(&user).is_some()))
     }
 
     fn kick(&mut self, who: Option<usize>, user: usize) -> Answer {
@@ -364,7 +379,9 @@ impl Room {
             Some(role) if !may(Operation::Ban, actor_role, Some(*role)) => return Err("not allowed"),
             _ => {}
         }
-        self.present.remove(&user);
+        if self.present.remove(&user).is_none() {
+            *self.rows.entry(user).or_default() += 1;
+        }
         let lifted = usize::from(self.bans.insert(user, until).is_some());
         Ok(1 + lifted)
     }
