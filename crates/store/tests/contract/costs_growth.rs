@@ -20,7 +20,7 @@ crate::cases![
     @Postgres plans_of_what_services_do_most_are_kept,
 ];
 
-/// Levels that indexes grow by, pages that split, and what is put in order by the first to come after 100,000 rows: far from what a
+/// Levels that ten indexes grow by, pages that split, and what is put in order by the first to come after 100,000 rows: far from what a
 /// walk through them would cost, which is 1,600.
 const GROWN: i64 = 34;
 /// More than it takes until the server keeps a plan.

@@ -277,8 +277,10 @@ async fn both_backends_have_the_same_indexes(db: TestDb) {
         catalog::index_shapes(&db.raw().await).await,
         catalog::index_shapes(&sqlite).await,
     );
-    // SQLite has a table for it.
-    there.insert("ix_audit_logs_feed on audit_logs (transaction, sequence)".to_owned());
+    if db.backend == Backend::Postgres {
+        // SQLite has a table for it.
+        there.insert("ix_audit_logs_feed on audit_logs (transaction, sequence)".to_owned());
+    }
     assert_eq!(here, there);
     assert!(
         here.contains("unique uq_users_email on users (an expression)"),
