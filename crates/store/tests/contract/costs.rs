@@ -43,7 +43,7 @@ const COSTS: &[Cost] = &[
     cost("the owner's join", 2, 100, 2496),
     cost("leave", 1, 43, 1024),
     cost("kick", 1, 60, 1544),
-    cost("ban", 1, 74, 1672),
+    cost("ban", 1, 75, 1728),
     cost("end of an empty room", 4, 49, 1272),
     cost("append", 1, 29, 616),
     cost("a batch of 100", 1, 2250, 72000),
@@ -86,9 +86,9 @@ impl Stage {
                 SELECT md5('stay' || n)::uuid, md5('user' || n)::uuid, md5('room' || n % 100 + 1)::uuid, 'PARTICIPANT', now(), now(), FALSE,
                     FALSE, 0 FROM generate_series(1, 2000) AS n;
             INSERT INTO recordings (id, room_id, owner_id, storage_key, storage_bucket, filename, status, started_at, stopped_at,
-                    retry_count, is_public, expires_at, created_at, updated_at)
+                    retry_count, is_public, expires_at, deleted_at, created_at, updated_at)
                 SELECT md5('recording' || n)::uuid, md5('room' || n)::uuid, md5('user' || n)::uuid, 'other' || n, 'b', 'f',
-                    'STOPPED', now(), now(), 0, FALSE, now() + interval '1 year', now(), now() FROM generate_series(1, 2000) AS n;
+                    'STOPPED', now(), now(), 0, FALSE, now() + interval '1 year', CASE WHEN n % 2 = 0 THEN now() END, now(), now() FROM generate_series(1, 2000) AS n;
             INSERT INTO audit_logs (id, action, user_id, room_id, target_user_id, ip_address, timestamp)
                 SELECT md5('event' || n)::uuid, 'USER_KICKED', md5('user' || n % 100 + 1)::uuid, md5('room' || n % 100 + 1)::uuid,
                     md5('user' || n % 100 + 1)::uuid, '10.0.0.1', now() FROM generate_series(1, 2000) AS n;
