@@ -54,7 +54,7 @@ impl<S: Sink> Users<'_, S> {
     /// are in the queue of [`claim_purges`](crate::recordings::Recordings::claim_purges) too.
     ///
     /// What they wrote goes too: rooms of theirs are called "Deleted room", without description, and files "Deleted recording"; so do
-    /// the reasons for kicks and bans of them, as [`ModerationReasons`](crate::ModerationReasons) says. Where their recordings lie
+    /// the reasons for kicks and bans of them, as [`ModerationReasons`] says. Where their recordings lie
     /// stays until they are [confirmed](crate::recordings::Recordings::confirm_purged) to be purged. What others wrote stays
     /// with the others. docs/PRIVACY.md has every column.
     ///
