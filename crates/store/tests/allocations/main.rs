@@ -39,14 +39,14 @@ const BOUNDS: &[Bound] = &[
     bound("register", 332, 176),
     bound("create a room", 339, 192),
     bound("join", 847, 139),
-    bound("leave", 432, 201),
+    bound("leave", 399, 201),
     bound("kick", 620, 309),
     bound("refused join", 929, 858),
     bound("append", 133, 103),
     bound("list_present of 20", 161, 166),
     bound("find_by_code", 121, 116),
     bound("a page of 100 events", 2982, 3096),
-    bound("a page of 100 named events", 3740, 3899),
+    bound("a page of 100 named events", 3789, 3899),
 ];
 
 /// By then statements are prepared, and what grows has grown.
