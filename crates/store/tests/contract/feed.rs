@@ -280,7 +280,7 @@ async fn a_room_can_be_followed_by_the_feed_alone(db: TestDb) {
             for round in 0..ROUNDS {
                 let room = rooms[(round + number) % 2];
                 let _ = match (round * 7 + number) % 5 {
-                    0 | 1 | 2 => acting.participants().join(room, user, Participant).await.map(drop),
+                    0..=2 => acting.participants().join(room, user, Participant).await.map(drop),
                     3 => acting.participants().leave(room, user).await.map(drop),
                     _ => by_owner.participants().kick(room, user, None).await.map(drop),
                 };
