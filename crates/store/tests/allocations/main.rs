@@ -9,10 +9,14 @@
     reason = "a test fails by panicking, and looks past the store"
 )]
 
+#[path = "../support/address.rs"]
+mod address;
+
 use std::fmt::Write;
 use std::future::Future;
 use std::process::ExitCode;
 
+use address::with_database;
 use conferencing_migration::{Migrator, MigratorTrait};
 use conferencing_store::entity::{ParticipantRole::Participant, Secret, room, user};
 use conferencing_store::{
@@ -231,13 +235,6 @@ async fn admin(server: &str, sql: &str) {
     let admin = Database::connect(server).await.unwrap();
     admin.execute_unprepared(sql).await.unwrap();
     admin.close().await.unwrap();
-}
-
-/// The same server's other database.
-fn with_database(server: &str, name: &str) -> String {
-    let (address, parameters) = server.split_once('?').unwrap_or((server, ""));
-    let host_end = address.rfind('/').unwrap();
-    format!("{}/{name}?{parameters}", &address[..host_end])
 }
 
 fn operations_allocate_no_more_than_the_table_says(backend: DbBackend) {

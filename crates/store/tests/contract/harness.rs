@@ -23,6 +23,8 @@ use tempfile::TempDir;
 use tokio::sync::Barrier;
 use uuid::Uuid;
 
+use crate::address::with_database;
+
 /// A case's body: it fails by panicking.
 pub type Body = fn(TestDb) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -520,15 +522,4 @@ pub async fn copy_of(url: &str, owner: &str) -> String {
     )
     .await;
     with_database(&server, &name)
-}
-
-/// The same server's other database.
-fn with_database(server: &str, name: &str) -> String {
-    let (address, parameters) = server.split_once('?').map_or((server, None), |(a, p)| (a, Some(p)));
-    let authority_end = address.find("://").map_or(0, |at| at + 3);
-    let host_end = address[authority_end..]
-        .find('/')
-        .map_or(address.len(), |at| authority_end + at);
-    let parameters = parameters.map(|p| format!("?{p}")).unwrap_or_default();
-    format!("{}/{name}{parameters}", &address[..host_end])
 }

@@ -9,6 +9,8 @@
 )]
 
 mod accounts_support;
+#[path = "../support/address.rs"]
+mod address;
 mod catalog;
 mod checks;
 mod declared;

@@ -9,10 +9,14 @@
     reason = "a test fails by panicking, and looks past the store"
 )]
 
+#[path = "../support/address.rs"]
+mod address;
+
 use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
+use address::with_database;
 use conferencing_migration::{Migrator, MigratorTrait};
 use conferencing_store::entity::{RoomId, Secret, UserId};
 use conferencing_store::{
@@ -123,17 +127,6 @@ impl Stage {
             admin.close().await.unwrap();
         }
     }
-}
-
-/// The same server's other database.
-fn with_database(server: &str, name: &str) -> String {
-    let (address, parameters) = server
-        .split_once('?')
-        .map_or((server, String::new()), |(address, parameters)| {
-            (address, format!("?{parameters}"))
-        });
-    let host_end = address.rfind('/').unwrap();
-    format!("{}/{name}{parameters}", &address[..host_end])
 }
 
 /// The most that was held at once beyond what was held before.
