@@ -11,7 +11,7 @@ use crate::authority::Operation as Asked;
 use crate::error::{Error, Result, Subject};
 use crate::event::{AuditEvent, Change, LeaveReason};
 use crate::input::ERASED_USERNAME;
-use crate::operation::{Answer, Columns, Event, Moment, Operation, Plan, column};
+use crate::operation::{Answer, Columns, Event, Moment, Operation, Plan, column, json};
 use crate::read::{Fetch, FetchEntity};
 use crate::recordings::StoredFile;
 use crate::recordings::purge::{forget_place_set, stored_files};
@@ -497,7 +497,6 @@ fn record(at: &Moment<'_>, plan: Plan, user: UserId) -> Plan {
 
 impl Answer for ErasureReceipt {
     fn read(row: &QueryResult) -> std::result::Result<Self, DbErr> {
-        let files: String = row.try_get_by("files")?;
         Ok(Self {
             user: row.try_get_by("user_id")?,
             erased_at: row.try_get_by("erased_at")?,
@@ -507,7 +506,7 @@ impl Answer for ErasureReceipt {
             rooms_cancelled: row.try_get_by("rooms_cancelled")?,
             ended_participations: row.try_get_by("ended_participations")?,
             recordings_deleted: row.try_get_by("recordings_deleted")?,
-            files: serde_json::from_str(&files).map_err(|error| DbErr::Json(error.to_string()))?,
+            files: json(row, "files")?,
         })
     }
 

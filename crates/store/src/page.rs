@@ -51,16 +51,8 @@ impl PageRequest {
     /// # Errors
     /// [`Invalid`] when `size` is 0 or above [`MAX_PAGE_SIZE`].
     pub fn first(size: u16, order: Order) -> Result<Self, Invalid> {
-        let broken = |rule| Invalid { field: "size", rule };
-        match size {
-            0 => Err(broken(Rule::AtLeast(1))),
-            1..=MAX_PAGE_SIZE => Ok(Self {
-                size,
-                order,
-                after: None,
-            }),
-            _ => Err(broken(Rule::AtMost(MAX_PAGE_SIZE.into()))),
-        }
+        input::number("size", size.into(), 1, MAX_PAGE_SIZE.into())?;
+        Ok(Self::of(size, order, None))
     }
 
     pub(crate) fn of(size: u16, order: Order, after: Option<Cursor>) -> Self {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::PreparedEvent;
 use crate::database::Dialect;
 use crate::database::statement::Bind;
-use crate::operation::{Answer, COLUMNS, Moment, Plan, column};
+use crate::operation::{Answer, COLUMNS, Moment, Plan, column, json};
 
 /// An event as the list has it.
 #[derive(serde::Serialize)]
@@ -132,8 +132,7 @@ impl Answer for AppendedIds {
         struct Item {
             id: Uuid,
         }
-        let text: String = row.try_get_by("ids")?;
-        let items: Vec<Item> = serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))?;
+        let items: Vec<Item> = json(row, "ids")?;
         let ids = items.into_iter().map(|item| AuditLogId::from_uuid(item.id));
         Ok(Self(ids.collect()))
     }

@@ -16,6 +16,7 @@ use crate::actor::Actor;
 use crate::audit::AuditEntry;
 use crate::context::Context;
 use crate::error::{Invalid, Result, Rule};
+use crate::input;
 use crate::page::MAX_PAGE_SIZE;
 use crate::settings::FeedSettings;
 use crate::unit::{Acting, Source};
@@ -120,12 +121,7 @@ impl<'a, S: Source> Feed<'a, S> {
     /// # Errors
     /// [`crate::Error::Invalid`] for the limit, or for a position of another kind of database.
     pub async fn read(&self, filter: &FeedFilter, position: &FeedPosition, limit: u16) -> Result<FeedBatch> {
-        let broken = |rule| Invalid { field: "limit", rule };
-        match limit {
-            0 => return Err(broken(Rule::AtLeast(1)).into()),
-            1..=MAX_PAGE_SIZE => {}
-            _ => return Err(broken(Rule::AtMost(MAX_PAGE_SIZE.into())).into()),
-        }
+        input::number("limit", limit.into(), 1, MAX_PAGE_SIZE.into())?;
         page::read(self.source, filter, position, limit)
             .await
             .map(FeedBatch::from)

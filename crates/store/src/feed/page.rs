@@ -8,6 +8,8 @@
 //!
 //! SQLite has one writer at a time, so the order in which events were appended is the order in which they were committed.
 
+use std::sync::Arc;
+
 use entity::{RecordedAction, audit_log};
 use sea_orm::DbErr;
 
@@ -73,19 +75,15 @@ pub(super) async fn read<S: Source>(
 ) -> Result<FeedPage> {
     match (source.context().dialect(), &position.0) {
         (Dialect::Postgres, Place::Postgres { after, within }) => {
-            let whole = FeedPosition(Place::Postgres {
-                after: after.clone(),
-                within: None,
-            });
             if within.is_none()
-                && let Some(page) = on_postgres(source, filter, &whole, Scope::Walk, limit).await?
+                && let Some(page) = on_postgres(source, filter, after, Scope::Walk, limit).await?
             {
                 return Ok(page);
             }
             let scope = within.as_ref().map_or(Scope::Sorted, Scope::Rest);
-            let page = on_postgres(source, filter, &whole, scope, limit).await?;
+            let page = on_postgres(source, filter, after, scope, limit).await?;
             // Only a walk may look at too few.
-            Ok(page.unwrap_or_else(|| FeedPage::nothing(&whole)))
+            Ok(page.unwrap_or_else(|| FeedPage::nothing(FeedPosition::after(Arc::clone(after)))))
         }
         (Dialect::Sqlite, Place::Sqlite(after)) => on_sqlite(source, filter, *after, limit).await,
         _ => Err(NOT_A_POSITION.into()),
@@ -96,10 +94,7 @@ pub(super) async fn read<S: Source>(
 pub(super) async fn now<S: Source>(source: &S) -> Result<FeedPosition> {
     let dialect = source.context().dialect();
     let found = ByHand(now_query(dialect).statement(dialect))
-        .fetch_with(source, "feed.now", |cells| match dialect {
-            Dialect::Postgres => snapshot(&cells.next::<String>("now")?).map(FeedPosition::after),
-            Dialect::Sqlite => Ok(FeedPosition(Place::Sqlite(cells.next("now")?))),
-        })
+        .fetch_with(source, "feed.now", |cells| end_of_feed(cells, dialect))
         .await?;
     Ok(found.into_iter().next().unwrap_or(FeedPosition(Place::Sqlite(0))))
 }
@@ -111,8 +106,16 @@ fn now_query(dialect: Dialect) -> Query {
     })
 }
 
-fn snapshot(text: &str) -> Result<Snapshot, DbErr> {
-    text.parse().map_err(|()| DbErr::Type(format!("{text} is no snapshot")))
+/// The column `now`: the position behind everything that a statement sees.
+fn end_of_feed(cells: &mut Cells<'_>, dialect: Dialect) -> Result<FeedPosition, DbErr> {
+    Ok(match dialect {
+        Dialect::Postgres => {
+            let text: String = cells.next("now")?;
+            let snapshot: Result<Snapshot, ()> = text.parse();
+            FeedPosition::after(snapshot.map_err(|()| DbErr::Type(format!("{text} is no snapshot")))?)
+        }
+        Dialect::Sqlite => FeedPosition(Place::Sqlite(cells.next("now")?)),
+    })
 }
 
 /// Which part of what is new is read, on PostgreSQL.
@@ -136,10 +139,7 @@ struct Row {
 
 impl Row {
     fn read(cells: &mut Cells<'_>, dialect: Dialect) -> Result<Self, DbErr> {
-        let now = match dialect {
-            Dialect::Postgres => FeedPosition::after(snapshot(&cells.next::<String>("now")?)?),
-            Dialect::Sqlite => FeedPosition(Place::Sqlite(cells.next("now")?)),
-        };
+        let now = end_of_feed(cells, dialect)?;
         let found = cells.next::<Option<i64>>("found")?.unwrap_or(0);
         let sequence: Option<i64> = cells.next("sequence")?;
         let transaction: Option<String> = cells.next("transaction_id")?;
@@ -161,18 +161,18 @@ impl Row {
 }
 
 impl FeedPage {
-    fn nothing(at: &FeedPosition) -> Self {
+    fn nothing(at: FeedPosition) -> Self {
         Self {
             events: Vec::new(),
             after: at.clone(),
-            until: at.clone(),
+            until: at,
             goes_on: false,
             reaches_now: true,
         }
     }
 
     /// Of the rows of a statement that asked for one more than `limit`.
-    fn of(rows: Vec<Row>, after: &FeedPosition, until: Option<FeedPosition>, limit: u16) -> Self {
+    fn of(rows: Vec<Row>, after: FeedPosition, until: Option<FeedPosition>, limit: u16) -> Self {
         let mut page = Self::nothing(after);
         for row in rows {
             page.until = row.now;
@@ -192,13 +192,10 @@ impl FeedPage {
 async fn on_postgres<S: Source>(
     source: &S,
     filter: &FeedFilter,
-    after: &FeedPosition,
+    after: &Arc<Snapshot>,
     scope: Scope<'_>,
     limit: u16,
 ) -> Result<Option<FeedPage>> {
-    let Place::Postgres { after: snapshot, .. } = &after.0 else {
-        return Err(NOT_A_POSITION.into());
-    };
     let dialect = Dialect::Postgres;
     let (until, last) = match scope {
         Scope::Rest(Within { until, sequence }) => (Some(until), *sequence),
@@ -206,7 +203,7 @@ async fn on_postgres<S: Source>(
     };
     let query = filter
         .bound(Query::new(postgres_sql(filter, scope)))
-        .bind("after", Bind::text_as("pg_snapshot", Some(snapshot.to_string())))
+        .bind("after", Bind::text_as("pg_snapshot", Some(after.to_string())))
         .bind(
             "until",
             Bind::text_as("pg_snapshot", until.map(|until| until.to_string())),
@@ -220,25 +217,16 @@ async fn on_postgres<S: Source>(
     if rows.first().is_some_and(|row| row.found > WALKED) {
         return Ok(None);
     }
-    let until = until.map(|until| {
-        FeedPosition(Place::Postgres {
-            after: until.clone(),
-            within: None,
-        })
-    });
-    Ok(Some(FeedPage::of(rows, after, until, limit)))
+    let whole = |snapshot: &Arc<Snapshot>| FeedPosition::after(Arc::clone(snapshot));
+    Ok(Some(FeedPage::of(rows, whole(after), until.map(whole), limit)))
 }
 
 fn postgres_sql(filter: &FeedFilter, scope: Scope<'_>) -> String {
     let dialect = Dialect::Postgres;
-    let mut conditions = filter.conditions(dialect);
+    let mut and = filter.and(dialect);
     if matches!(scope, Scope::Rest(_)) {
-        conditions.push("sequence > :last AND pg_visible_in_snapshot(transaction, :until)".to_owned());
+        and.push_str(" AND sequence > :last AND pg_visible_in_snapshot(transaction, :until)");
     }
-    let and = conditions
-        .iter()
-        .map(|condition| format!(" AND {condition}"))
-        .collect::<String>();
     let columns = dialect.columns_of::<audit_log::Entity>();
     let head = "sequence, CAST(transaction AS text) AS transaction_id";
     let newer = format!("FROM audit_logs WHERE transaction >= pg_snapshot_xmax(:after){and}");
@@ -274,16 +262,12 @@ async fn on_sqlite<S: Source>(source: &S, filter: &FeedFilter, after: i64, limit
     let rows = ByHand(query.statement(dialect))
         .fetch_with(source, "feed.read", |cells| Row::read(cells, dialect))
         .await?;
-    Ok(FeedPage::of(rows, &FeedPosition(Place::Sqlite(after)), None, limit))
+    Ok(FeedPage::of(rows, FeedPosition(Place::Sqlite(after)), None, limit))
 }
 
 fn sqlite_sql(filter: &FeedFilter) -> String {
     let dialect = Dialect::Sqlite;
-    let and = filter
-        .conditions(dialect)
-        .iter()
-        .map(|condition| format!(" AND {condition}"))
-        .collect::<String>();
+    let and = filter.and(dialect);
     let columns = dialect.columns_of::<audit_log::Entity>();
     // CROSS JOIN: along the feed, whatever the filter names.
     format!(
@@ -297,18 +281,15 @@ fn sqlite_sql(filter: &FeedFilter) -> String {
 }
 
 impl FeedFilter {
-    fn conditions(&self, dialect: Dialect) -> Vec<String> {
-        let mut all = Vec::new();
-        if self.room.is_some() {
-            all.push("room_id = :room".to_owned());
-        }
-        if self.user.is_some() {
-            all.push("(user_id = :user OR target_user_id = :user)".to_owned());
-        }
-        if !self.actions.is_empty() {
-            all.push(search::one_of_actions(dialect).to_owned());
-        }
-        all
+    /// Its conditions, each behind an AND.
+    fn and(&self, dialect: Dialect) -> String {
+        let conditions = [
+            (self.room.is_some(), "room_id = :room"),
+            (self.user.is_some(), "(user_id = :user OR target_user_id = :user)"),
+            (!self.actions.is_empty(), search::one_of_actions(dialect)),
+        ];
+        let named = conditions.into_iter().filter(|(is_named, _)| *is_named);
+        named.map(|(_, condition)| format!(" AND {condition}")).collect()
     }
 
     pub(super) fn admits(&self, row: &audit_log::Model) -> bool {
@@ -338,9 +319,9 @@ pub(super) async fn list_statements<S: Source>(on: &S, filter: &FeedFilter) {
             let Ok(snapshot) = "1:1:".parse::<Snapshot>() else {
                 return;
             };
-            let until = std::sync::Arc::new(snapshot.clone());
+            let after = Arc::new(snapshot);
+            let until = Arc::clone(&after);
             let within = Within { until, sequence: 0 };
-            let after = FeedPosition::after(snapshot);
             for scope in [Scope::Walk, Scope::Sorted, Scope::Rest(&within)] {
                 let _ = on_postgres(on, filter, &after, scope, 1).await;
             }

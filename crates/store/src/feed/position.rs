@@ -65,8 +65,8 @@ impl Snapshot {
 
 impl FeedPosition {
     /// Behind all that this snapshot sees.
-    pub(super) fn after(snapshot: Snapshot) -> Self {
-        let after = Arc::new(snapshot);
+    pub(super) fn after(snapshot: impl Into<Arc<Snapshot>>) -> Self {
+        let after = snapshot.into();
         Self(Place::Postgres { after, within: None })
     }
 

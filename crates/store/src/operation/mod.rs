@@ -6,15 +6,16 @@ pub(crate) mod group;
 pub(crate) mod guard;
 pub(crate) mod plan;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use entity::{AuditLogId, RoomId, UserId, auth_provider, recording, room, room_participant, user};
 use sea_orm::sea_query::ValueType;
 use sea_orm::{ColumnTrait, ColumnType, DbErr, IdenStatic, Iterable, QueryResult};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::actor::Actor;
 use crate::authority::{ActorRole, Operation as Asked, may};
-use crate::clock::Ids;
+use crate::clock::{Ids, to_microseconds};
 use crate::database::Dialect;
 use crate::error::{Error, Rejected};
 use crate::row::Cells;
@@ -94,6 +95,12 @@ impl Answer for AuditLogId {
     }
 }
 
+/// What a column has as JSON, written as text.
+pub(crate) fn json<T: DeserializeOwned>(row: &QueryResult, column: &str) -> Result<T, DbErr> {
+    let text: String = row.try_get_by(column)?;
+    serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))
+}
+
 /// A column that is read as a `T`.
 pub(crate) fn column<T: ValueType>(name: &str) -> (String, ColumnType) {
     (name.to_owned(), T::column_type())
@@ -145,6 +152,12 @@ pub struct Moment<'a> {
 }
 
 impl Moment<'_> {
+    /// The time that lies so long back. Not before 1970: both databases compare such times, SQLite as text.
+    pub(crate) fn back(&self, by: TimeDelta) -> DateTime<Utc> {
+        let then = self.now.checked_sub_signed(by);
+        to_microseconds(then.map_or(DateTime::UNIX_EPOCH, |then| then.max(DateTime::UNIX_EPOCH)))
+    }
+
     /// Refuses what only `user`, or the system, may do.
     pub(crate) fn only_oneself(&self, operation: Asked, room: Option<RoomId>, user: UserId) -> Option<Error> {
         let actor_role = self.actor.role_towards(user);

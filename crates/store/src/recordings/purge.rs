@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::TimeDelta;
 use entity::RecordingId;
 use sea_orm::{ColumnType, DbErr, QueryResult};
 
@@ -18,7 +18,7 @@ use crate::database::Dialect;
 use crate::database::statement::Bind;
 use crate::error::{Invalid, Result, Rule};
 use crate::input::{ERASED_USERNAME, PURGED_KEY};
-use crate::operation::{Answer, Moment, Operation, Plan, column};
+use crate::operation::{Answer, Moment, Operation, Plan, column, json};
 use crate::unit::Sink;
 
 /// The longest claim: a file that takes longer to purge is not being purged.
@@ -118,8 +118,7 @@ fn checked_lease(lease: Duration) -> Result<TimeDelta, Invalid> {
 /// The one row of a claim's plan: all files, as JSON.
 impl Answer for Vec<StoredFile> {
     fn read(row: &QueryResult) -> Result<Self, DbErr> {
-        let files: String = row.try_get_by("files")?;
-        serde_json::from_str(&files).map_err(|error| DbErr::Json(error.to_string()))
+        json(row, "files")
     }
 
     fn columns() -> Vec<(String, ColumnType)> {
@@ -157,15 +156,12 @@ impl Operation for ClaimPurges {
     /// A claim leaves `updated_at` alone, and so every column that an index has: on PostgreSQL its rows change in place.
     fn plan(&self, at: &Moment<'_>) -> Plan {
         let dialect = at.dialect;
-        // Not before 1970: both databases compare such times, SQLite as text.
         let grace = TimeDelta::from_std(self.grace).unwrap_or(TimeDelta::MAX);
-        let deleted_by = at.now.checked_sub_signed(grace);
-        let deleted_by = deleted_by.map_or(DateTime::UNIX_EPOCH, |by| by.max(DateTime::UNIX_EPOCH));
         let claimed_until = at.now.checked_add_signed(self.lease).unwrap_or(at.now);
         Plan::new(at, "result")
             .denied(at.only_the_system(Asked::ProcessRecording))
             .bind("limit", i64::from(self.limit))
-            .bind("deleted_by", to_microseconds(deleted_by))
+            .bind("deleted_by", at.back(grace))
             .bind("claimed_until", to_microseconds(claimed_until))
             .lookup(
                 "due",
@@ -201,8 +197,7 @@ impl Answer for Vec<RecordingId> {
         struct Purged {
             recording: RecordingId,
         }
-        let purged: String = row.try_get_by("purged_recordings")?;
-        let purged: Vec<Purged> = serde_json::from_str(&purged).map_err(|error| DbErr::Json(error.to_string()))?;
+        let purged: Vec<Purged> = json(row, "purged_recordings")?;
         Ok(purged.into_iter().map(|purged| purged.recording).collect())
     }
 

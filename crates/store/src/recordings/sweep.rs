@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::TimeDelta;
 use entity::{RecordingId, RoomId};
 use sea_orm::{ColumnType, DbErr, QueryResult};
 use uuid::Uuid;
@@ -10,11 +10,11 @@ use uuid::Uuid;
 use super::change::{AT_REST, RUNNING};
 use super::{MAX_SWEEP, Recordings};
 use crate::authority::Operation as Asked;
-use crate::clock::to_microseconds;
 use crate::database::statement::enum_list;
 use crate::error::{Invalid, Result, Rule};
 use crate::event::Change;
-use crate::operation::{Answer, Event, Moment, Operation, Plan, column};
+use crate::input;
+use crate::operation::{Answer, Event, Moment, Operation, Plan, column, json};
 use crate::rules::stop_recording_set;
 use crate::unit::Sink;
 
@@ -63,12 +63,7 @@ impl<S: Sink> Recordings<'_, S> {
 }
 
 pub(super) fn checked_limit(limit: u16) -> Result<u16, Invalid> {
-    let broken = |rule| Invalid { field: "limit", rule };
-    match limit {
-        0 => Err(broken(Rule::AtLeast(1))),
-        1..=MAX_SWEEP => Ok(limit),
-        _ => Err(broken(Rule::AtMost(MAX_SWEEP.into()))),
-    }
+    input::number("limit", limit.into(), 1, MAX_SWEEP.into()).map(|_| limit)
 }
 
 /// Less than a second would take recordings that are well. More than the clock can count back is longer than any silence.
@@ -85,8 +80,7 @@ fn checked_silence(older_than: Duration) -> Result<TimeDelta, Invalid> {
 /// The one row of a sweep's plan: all that it took, as JSON.
 impl Answer for Vec<SweptRecording> {
     fn read(row: &QueryResult) -> Result<Self, DbErr> {
-        let swept: String = row.try_get_by("swept_recordings")?;
-        serde_json::from_str(&swept).map_err(|error| DbErr::Json(error.to_string()))
+        json(row, "swept_recordings")
     }
 
     fn columns() -> Vec<(String, ColumnType)> {
@@ -137,9 +131,6 @@ impl Operation for SweepStuck {
 
     /// They count as written until their last sign of progress.
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        // Not before 1970: both databases compare such times, SQLite as text.
-        let before = at.now.checked_sub_signed(self.silence);
-        let before = before.map_or(DateTime::UNIX_EPOCH, |before| before.max(DateTime::UNIX_EPOCH));
         let message = format!("no progress for {} s", self.silence.num_seconds());
         let change = Change::RecordingFailed {
             recording: UNKNOWN,
@@ -153,7 +144,7 @@ impl Operation for SweepStuck {
         let rest = stop_recording_set(at.dialect, "updated_at", "duration_seconds");
         let set = format!("status = 'FAILED', error_message = :message, {rest}");
         let plan = Plan::new(at, "result")
-            .bind("before", to_microseconds(before))
+            .bind("before", at.back(self.silence))
             .bind("message", message);
         sweep(at, plan, self.limit, &due, &set, &change)
     }
