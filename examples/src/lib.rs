@@ -2,6 +2,7 @@
 //! people to read.
 
 mod stage;
+pub mod webhooks;
 
 use std::fmt::Display;
 use std::io::Write;

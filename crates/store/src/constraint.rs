@@ -134,6 +134,12 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
             sqlite: "recordings.storage_key",
         },
     ),
+    (
+        "uq_recordings_egress",
+        Unique {
+            sqlite: "recordings.egress_id",
+        },
+    ),
     ("fk_recordings_room", Reference),
     ("fk_recordings_owner", Reference),
     ("ck_recordings_measures", Check),
@@ -141,6 +147,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("ck_recordings_lifecycle", Check),
     ("ck_recordings_stopped", Check),
     ("ck_recordings_purge", Check),
+    ("ck_recordings_egress", Check),
     ("ck_recordings_status", Check),
     ("ck_recordings_lengths", Check),
     ("ck_recordings_ids", Check),
@@ -148,6 +155,25 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("ck_recordings_times", Check),
     ("tr_recordings_status", Trigger),
     ("tr_recordings_purged", Trigger),
+    (
+        "pk_inbox",
+        Unique {
+            sqlite: "inbox.source, inbox.event_id",
+        },
+    ),
+    ("ck_inbox_source", Check),
+    ("ck_inbox_event_id", Check),
+    ("ck_inbox_lengths", Check),
+    ("ck_inbox_times", Check),
+    (
+        "pk_feed_checkpoints",
+        Unique {
+            sqlite: "feed_checkpoints.consumer",
+        },
+    ),
+    ("ck_feed_checkpoints_consumer", Check),
+    ("ck_feed_checkpoints_lengths", Check),
+    ("ck_feed_checkpoints_times", Check),
     (
         "pk_audit_logs",
         Unique {

@@ -302,6 +302,18 @@ pub enum Conflict {
     /// Another recording, deleted ones included, has this storage key.
     #[error("this storage key is taken")]
     StorageKeyTaken,
+    /// Another recording, deleted ones included, has this egress id.
+    #[error("recording {recording} has this egress id")]
+    EgressIdTaken {
+        /// Which.
+        recording: RecordingId,
+    },
+    /// The consumer of the feed is not where it was said to be: another process of it has gone on, or it had begun before.
+    #[error("the checkpoint of feed consumer {consumer:?} has moved")]
+    CheckpointMoved {
+        /// Which.
+        consumer: String,
+    },
     /// The user came to this room at this very microsecond before. Seen only where the clock stands still.
     #[error("user {user} joined room {room} at this very instant before")]
     SameInstant {

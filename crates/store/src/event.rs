@@ -58,6 +58,16 @@ pub enum Change {
         reason: LeaveReason,
         duration_seconds: i32,
     },
+    /// A participation that had ended was found to have ended earlier.
+    UserStayCorrected {
+        /// Whose it was, if the system found it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<UserId>,
+        /// Which.
+        stay: ParticipantId,
+        /// How long it was.
+        duration_seconds: i32,
+    },
     UserKicked {
         target: UserId,
         /// The participation that ended.
@@ -207,6 +217,13 @@ pub enum Change {
         #[serde(default)]
         expires_at: Option<DateTime<Utc>>,
     },
+    /// The media server reported something of a recording that changed it, other than what the events above say: that its egress has this
+    /// id, or what the file measures.
+    RecordingReported {
+        recording: RecordingId,
+        egress_id: String,
+        phase: EgressPhase,
+    },
     /// Part of the audit log was exported; the fields are those of its filter. The room, if it was one room's, is the event's.
     AuditExported {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,6 +279,17 @@ pub enum LeaveReason {
     NodeLost,
     /// A comparison with who is really there found that they are not.
     Reconciled,
+}
+
+/// Where a media server's recorder stood when it reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the four phases, see recordings::EgressState")]
+pub enum EgressPhase {
+    Starting,
+    Active,
+    Complete,
+    Failed,
 }
 
 /// Something that happened and changed no table. A NUL in a text is kept as U+FFFD, because PostgreSQL cannot keep it.

@@ -38,6 +38,12 @@ fn one_of_each() -> Vec<AuditEvent> {
             duration_seconds: 3,
         }
         .into(),
+        Change::UserStayCorrected {
+            target: Some(target),
+            stay,
+            duration_seconds: 3,
+        }
+        .into(),
         Change::UserKicked {
             target,
             stay,
@@ -140,6 +146,12 @@ fn one_of_each() -> Vec<AuditEvent> {
         Change::RecordingExpiryChanged {
             recording,
             expires_at: None,
+        }
+        .into(),
+        Change::RecordingReported {
+            recording,
+            egress_id: text(),
+            phase: EgressPhase::Complete,
         }
         .into(),
         Change::AuditExported {

@@ -66,6 +66,7 @@
 //! | [`scope`] | live, deleted or any rows: where every find starts |
 //! | [`audit::writer`], [`audit::partitions`] | events in batches; the audit log's months |
 //! | [`feed`] | what was committed, as a stream from a position |
+//! | [`inbox`] | what other systems deliver, acted on once |
 //! | [`error`], [`constraint`] | what can go wrong; every constraint of the schema by name |
 //! | [`page`] | keyset pages and their cursors |
 //! | [`erasure`], [`export`] | the right to be forgotten; data portability |
@@ -94,6 +95,7 @@ pub mod erasure;
 pub mod error;
 pub mod export;
 pub mod feed;
+pub mod inbox;
 mod input;
 mod notice;
 mod operation;
@@ -124,8 +126,8 @@ pub use actor::Actor;
 pub use audit::partitions::{ArchivedPartition, AuditPartition, AuditPartitions, EnsuredPartitions, PartitionState};
 pub use audit::writer::{AuditWriter, WriterSettings, WriterStats};
 pub use audit::{
-    AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, ExportedEvent, LeaveReason, MediaKind, NamedEntry,
-    Observation,
+    AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, EgressPhase, ExportedEvent, LeaveReason, MediaKind,
+    NamedEntry, Observation,
 };
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::ConnectSettings;
@@ -136,7 +138,7 @@ pub use export::ExportRecord;
 pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
 pub use page::{Cursor, Order, Page, PageRequest};
 pub use participants::{LeaveDetails, SeatOrBan};
-pub use recordings::{NewRecording, RecordingMeasures, StoredFile, SweptRecording};
+pub use recordings::{EgressReport, EgressState, NewRecording, RecordingMeasures, StoredFile, SweptRecording};
 pub use rooms::{NewRoom, RoomChanges, RoomFilter, Schedule};
 pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, RetryPolicy, StoreSettings};
 pub use store::{Health, Store};
@@ -180,6 +182,11 @@ macro_rules! repositories_of {
             /// What was committed, from a position on.
             pub fn feed(&self) -> feed::Feed<'_, Self> {
                 feed::Feed::new(self)
+            }
+
+            /// What other systems deliver, acted on once.
+            pub fn inbox(&self) -> inbox::Inbox<'_, Self> {
+                inbox::Inbox::new(self)
             }
 
             /// What happened.

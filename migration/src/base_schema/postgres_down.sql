@@ -1,4 +1,4 @@
-DROP TABLE audit_logs, recordings, room_participants, rooms, auth_providers, users;
+DROP TABLE audit_logs, feed_checkpoints, inbox, recordings, room_participants, rooms, auth_providers, users;
 DROP SEQUENCE audit_logs_sequence;
 DROP FUNCTION refuse_audit_change();
 DROP FUNCTION only_by_index(uuid), refuse_removal(), check_audit_references(), check_users(), check_rooms(), check_room_participants(),

@@ -120,6 +120,7 @@ CREATE TABLE recordings (
     storage_key varchar(500) NOT NULL,
     storage_url text,
     storage_bucket varchar(100) NOT NULL,
+    egress_id varchar(255),
     filename varchar(255) NOT NULL,
     size_bytes bigint,
     duration_seconds integer,
@@ -141,11 +142,28 @@ CREATE TABLE recordings (
     updated_at timestamptz NOT NULL
 ) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX uq_recordings_storage_key ON recordings (storage_key);
+CREATE UNIQUE INDEX uq_recordings_egress ON recordings (egress_id) WHERE egress_id IS NOT NULL;
 CREATE INDEX ix_recordings_room ON recordings (room_id, started_at, id);
 CREATE INDEX ix_recordings_owner ON recordings (owner_id, started_at, id);
 CREATE INDEX ix_recordings_expiry ON recordings (expires_at, id) WHERE deleted_at IS NULL AND expires_at IS NOT NULL;
 CREATE INDEX ix_recordings_running ON recordings (updated_at, id) WHERE status IN ('STARTED', 'IN_PROGRESS');
 CREATE INDEX ix_recordings_purge ON recordings (deleted_at, id) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
+
+-- What was received from elsewhere and must be acted on once. The key is all that it is for.
+CREATE TABLE inbox (
+    source varchar(100) NOT NULL CONSTRAINT ck_inbox_source CHECK (source <> ''),
+    event_id varchar(255) NOT NULL CONSTRAINT ck_inbox_event_id CHECK (event_id <> ''),
+    received_at timestamptz NOT NULL,
+    CONSTRAINT pk_inbox PRIMARY KEY (source, event_id)
+);
+CREATE INDEX ix_inbox_received ON inbox (received_at);
+
+-- How far consumers of the feed have come.
+CREATE TABLE feed_checkpoints (
+    consumer varchar(100) CONSTRAINT pk_feed_checkpoints PRIMARY KEY CONSTRAINT ck_feed_checkpoints_consumer CHECK (consumer <> ''),
+    position text NOT NULL,
+    updated_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
 
 -- The order in which events were appended: within a room, that of its lock. Not owned by the column, whose table becomes a partition
 -- that may be dropped.
@@ -363,6 +381,8 @@ BEGIN
         broken := 'ck_recordings_stopped';
     ELSIF NEW.deleted_at IS NULL AND num_nonnulls(NEW.purge_claimed_until, NEW.purged_at) > 0 THEN
         broken := 'ck_recordings_purge';
+    ELSIF NEW.egress_id = '' THEN
+        broken := 'ck_recordings_egress';
     END IF;
     IF broken IS NOT NULL THEN
         RAISE EXCEPTION 'new row for relation "%" violates check constraint "%"', TG_TABLE_NAME, broken
@@ -372,6 +392,6 @@ BEGIN
 END
 $$;
 CREATE TRIGGER tr_recordings_rules AFTER INSERT OR UPDATE OF size_bytes, duration_seconds, fps, bitrate, retry_count, status,
-    started_at, stopped_at, error_message, deleted_at, purge_claimed_until, purged_at ON recordings
+    started_at, stopped_at, error_message, deleted_at, purge_claimed_until, purged_at, egress_id ON recordings
     FOR EACH ROW EXECUTE FUNCTION check_recordings();
 ALTER TABLE recordings ENABLE ALWAYS TRIGGER tr_recordings_rules;

@@ -1,5 +1,7 @@
 DROP TABLE audit_feed;
 DROP TABLE audit_logs;
+DROP TABLE feed_checkpoints;
+DROP TABLE inbox;
 DROP TABLE recordings;
 DROP TABLE room_participants;
 DROP TABLE rooms;

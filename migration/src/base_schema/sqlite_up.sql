@@ -182,6 +182,7 @@ CREATE TABLE recordings (
     storage_key TEXT NOT NULL,
     storage_url TEXT,
     storage_bucket TEXT NOT NULL,
+    egress_id TEXT,
     filename TEXT NOT NULL,
     size_bytes INTEGER,
     duration_seconds INTEGER,
@@ -213,9 +214,11 @@ CREATE TABLE recordings (
     ),
     CONSTRAINT ck_recordings_stopped CHECK (stopped_at IS NULL OR started_at <= stopped_at),
     CONSTRAINT ck_recordings_purge CHECK (deleted_at IS NOT NULL OR (purge_claimed_until IS NULL AND purged_at IS NULL)),
+    CONSTRAINT ck_recordings_egress CHECK (egress_id <> ''),
     CONSTRAINT ck_recordings_lengths CHECK (
         length(storage_key) <= 500
         AND length(storage_bucket) <= 100
+        AND length(egress_id) <= 255
         AND length(filename) <= 255
         AND length(codec) <= 50
         AND length(resolution) <= 20
@@ -235,11 +238,44 @@ CREATE TABLE recordings (
     CONSTRAINT ck_recordings_status CHECK (status IN ('STARTED', 'IN_PROGRESS', 'STOPPED', 'FAILED', 'PROCESSING', 'READY'))
 ) STRICT;
 CREATE UNIQUE INDEX uq_recordings_storage_key ON recordings (storage_key);
+CREATE UNIQUE INDEX uq_recordings_egress ON recordings (egress_id) WHERE egress_id IS NOT NULL;
 CREATE INDEX ix_recordings_room ON recordings (room_id, started_at, id);
 CREATE INDEX ix_recordings_owner ON recordings (owner_id, started_at, id);
 CREATE INDEX ix_recordings_expiry ON recordings (expires_at, id) WHERE deleted_at IS NULL AND expires_at IS NOT NULL;
 CREATE INDEX ix_recordings_running ON recordings (updated_at, id) WHERE status IN ('STARTED', 'IN_PROGRESS');
 CREATE INDEX ix_recordings_purge ON recordings (deleted_at, id) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
+
+-- What was received from elsewhere and must be acted on once. The key is all that it is for.
+CREATE TABLE inbox (
+    source TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    received_at TEXT NOT NULL,
+    CONSTRAINT pk_inbox PRIMARY KEY (source, event_id),
+    CONSTRAINT ck_inbox_source CHECK (source <> ''),
+    CONSTRAINT ck_inbox_event_id CHECK (event_id <> ''),
+    CONSTRAINT ck_inbox_lengths CHECK (
+        length(source) <= 100
+        AND length(event_id) <= 255
+    ),
+    CONSTRAINT ck_inbox_times CHECK (
+        received_at LIKE '____-__-__T__:__:__%+00:00'
+    )
+) STRICT;
+CREATE INDEX ix_inbox_received ON inbox (received_at);
+
+-- How far consumers of the feed have come.
+CREATE TABLE feed_checkpoints (
+    consumer TEXT NOT NULL CONSTRAINT pk_feed_checkpoints PRIMARY KEY,
+    position TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    CONSTRAINT ck_feed_checkpoints_consumer CHECK (consumer <> ''),
+    CONSTRAINT ck_feed_checkpoints_lengths CHECK (
+        length(consumer) <= 100
+    ),
+    CONSTRAINT ck_feed_checkpoints_times CHECK (
+        updated_at LIKE '____-__-__T__:__:__%+00:00'
+    )
+) STRICT;
 
 CREATE TABLE audit_logs (
     id BLOB NOT NULL,

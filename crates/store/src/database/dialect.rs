@@ -78,6 +78,22 @@ impl Dialect {
         }
     }
 
+    /// Ends a select that takes those of its rows for removal which nobody else has taken.
+    pub(crate) fn for_removal_of_free(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR UPDATE SKIP LOCKED",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// The column that says where a row lies. It stays as long as the row is neither changed nor deleted.
+    pub(crate) fn row_place(self) -> &'static str {
+        match self {
+            Self::Postgres => "ctid",
+            Self::Sqlite => "rowid",
+        }
+    }
+
     /// Ends a select of a row that must stay as it is until the transaction ends.
     pub(crate) fn for_share(self) -> &'static str {
         match self {

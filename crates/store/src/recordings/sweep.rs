@@ -11,7 +11,7 @@ use super::change::{AT_REST, RUNNING};
 use super::{MAX_SWEEP, Recordings};
 use crate::authority::Operation as Asked;
 use crate::database::statement::enum_list;
-use crate::error::{Invalid, Result, Rule};
+use crate::error::{Invalid, Result};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Answer, Event, Moment, Operation, Plan, column, json};
@@ -57,24 +57,14 @@ impl<S: Sink> Recordings<'_, S> {
     /// [`crate::Error::Invalid`] for limit or time; [`Rejected::NotAllowed`](crate::Rejected::NotAllowed).
     pub async fn sweep_stuck(&self, older_than: Duration, limit: u16) -> Result<Vec<SweptRecording>> {
         let limit = checked_limit(limit)?;
-        let silence = checked_silence(older_than)?;
+        // Less than a second would take recordings that are well.
+        let silence = input::duration("older_than", older_than, Duration::from_secs(1)..=Duration::MAX)?;
         self.source.perform(SweepStuck { silence, limit }).await
     }
 }
 
 pub(super) fn checked_limit(limit: u16) -> Result<u16, Invalid> {
     input::number("limit", limit.into(), 1, MAX_SWEEP.into()).map(|_| limit)
-}
-
-/// Less than a second would take recordings that are well. More than the clock can count back is longer than any silence.
-fn checked_silence(older_than: Duration) -> Result<TimeDelta, Invalid> {
-    if older_than < Duration::from_secs(1) {
-        return Err(Invalid {
-            field: "older_than",
-            rule: Rule::AtLeast(1),
-        });
-    }
-    Ok(TimeDelta::from_std(older_than).unwrap_or(TimeDelta::MAX))
 }
 
 /// The one row of a sweep's plan: all that it took, as JSON.

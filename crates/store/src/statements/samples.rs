@@ -13,10 +13,12 @@ use crate::auth_providers::{AuthProviders, CheckedAccount, Link, ProviderAccount
 use crate::error::Error;
 use crate::event::Observation;
 use crate::feed::FeedFilter;
+use crate::inbox::{Inbox, Once};
 use crate::notice::Notice;
 use crate::page::{Cursor, Order, PageRequest};
+use crate::participants::leave_stay::CorrectStay;
 use crate::participants::{LeaveDetails, Participants};
-use crate::recordings::{NewRecording, RecordingMeasures, Recordings};
+use crate::recordings::{EgressReport, EgressState, NewRecording, RecordingMeasures, Recordings};
 use crate::rooms::{NewRoom, RoomChanges, RoomFilter, Rooms, Schedule};
 use crate::statistics::Statistics;
 use crate::tokens::{KeyRing, TokenKey};
@@ -53,6 +55,7 @@ pub(super) async fn call_everything(on: &Recorder) {
     participants(on).await;
     recordings(on).await;
     audit(on).await;
+    inbox(on).await;
     let statistics = Statistics::new(on);
     let _ = statistics.of_room(ROOM).await;
     let _ = statistics.of_user(USER).await;
@@ -126,6 +129,8 @@ async fn participants(on: &Recorder) {
         let _ = participants.hand_over_host(ROOM, user).await;
     }
     let _ = participants.leave_stay(STAY, LeaveDetails::default()).await;
+    let left_at = DateTime::UNIX_EPOCH;
+    let _ = on.perform(CorrectStay { stay: STAY, left_at }).await;
     let _ = participants.find(STAY).await;
     let _ = participants.actor_role(ROOM).await;
     for page in pages() {
@@ -143,11 +148,13 @@ async fn recordings(on: &Recorder) {
         storage_key: "key",
         storage_bucket: "bucket",
         filename: "file",
+        egress_id: None,
         is_public: false,
         expires_at: None,
     };
     let measures = RecordingMeasures::default;
     let _ = recordings().start(new).await;
+    reports(on).await;
     let _ = recordings().progress(RECORDING).await;
     let _ = recordings().stop(RECORDING, measures()).await;
     let _ = recordings().fail(RECORDING, "why").await;
@@ -164,6 +171,12 @@ async fn recordings(on: &Recorder) {
     let _ = recordings().find(RECORDING).await;
     let _ = recordings().deleted().find(RECORDING).await;
     let _ = recordings().any().find(RECORDING).await;
+    let _ = recordings().find_by_egress_id("EG_1").await;
+    let _ = recordings().deleted().find_by_egress_id("EG_1").await;
+    let _ = recordings().any().find_by_egress_id("EG_1").await;
+    let _ = recordings().find_by_storage_key("a").await;
+    let _ = recordings().deleted().find_by_storage_key("a").await;
+    let _ = recordings().any().find_by_storage_key("a").await;
     for page in pages() {
         let _ = recordings().list_of_room(ROOM, &page).await;
         let _ = recordings().deleted().list_of_room(ROOM, &page).await;
@@ -172,6 +185,35 @@ async fn recordings(on: &Recorder) {
         let _ = recordings().deleted().list_of_owner(USER, &page).await;
         let _ = recordings().any().list_of_owner(USER, &page).await;
     }
+}
+
+async fn reports(on: &Recorder) {
+    let (at, measures) = (DateTime::UNIX_EPOCH, RecordingMeasures::default());
+    for state in [
+        EgressState::Starting,
+        EgressState::Active,
+        EgressState::Complete { at, measures },
+        EgressState::Failed { at, message: "why" },
+    ] {
+        let report = EgressReport {
+            egress_id: "EG_1",
+            room: ROOM,
+            owner: None,
+            storage_bucket: "media",
+            storage_key: "a",
+            filename: "a.mkv",
+            started_at: at,
+            state,
+        };
+        let _ = Recordings::new(on).report_egress(report).await;
+    }
+}
+
+async fn inbox(on: &Recorder) {
+    if let Ok(once) = Once::new("livekit", "EV_1") {
+        let _ = on.perform(once).await;
+    }
+    let _ = Inbox::new(on).purge(std::time::Duration::from_secs(60), 10).await;
 }
 
 async fn audit(on: &Recorder) {

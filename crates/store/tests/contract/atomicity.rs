@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use chrono::DateTime;
 use conferencing_store::entity::AuthProviderType::Google;
 use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
 use conferencing_store::entity::{AuthProviderId, ParticipantId, RecordingId, RecordingStatus, RoomId, Secret, UserId};
 use conferencing_store::{
-    Acting, Actor, AuditFilter, Error, KeyRing, LeaveDetails, MediaKind, NewRoom, Observation, ProfileChange,
-    ProviderProfile, ProviderTokens, RecordingMeasures, RoomChanges, Store, StoreSettings, TokenKey, Unit,
+    Acting, Actor, AuditFilter, EgressReport, EgressState, Error, FeedPosition, KeyRing, LeaveDetails, MediaKind,
+    NewRoom, Observation, ProfileChange, ProviderProfile, ProviderTokens, RecordingMeasures, RoomChanges, Store,
+    StoreSettings, TokenKey, Unit,
 };
 
 use crate::accounts_support::account;
@@ -78,10 +80,13 @@ enum Mutator {
     SetExpiry,
     ClaimPurges,
     ConfirmPurged,
+    ReportEgress,
+    ReportKnownEgress,
+    AdvanceFeed,
     Append,
 }
 
-const ALL: [Mutator; 50] = [
+const ALL: [Mutator; 53] = [
     Mutator::Register,
     Mutator::RegisterWithProvider,
     Mutator::Link,
@@ -131,6 +136,9 @@ const ALL: [Mutator; 50] = [
     Mutator::SetExpiry,
     Mutator::ClaimPurges,
     Mutator::ConfirmPurged,
+    Mutator::ReportEgress,
+    Mutator::ReportKnownEgress,
+    Mutator::AdvanceFeed,
     Mutator::Append,
 ];
 
@@ -252,6 +260,12 @@ macro_rules! perform {
             Mutator::SetExpiry => $source.recordings().set_expiry($on.recording(), None).await.map(drop),
             Mutator::ClaimPurges => $source.recordings().claim_purges(500, LEASE).await.map(drop),
             Mutator::ConfirmPurged => $source.recordings().confirm_purged(&[$on.recording()]).await.map(drop),
+            Mutator::ReportEgress | Mutator::ReportKnownEgress => $source
+                .recordings()
+                .report_egress(complete($on.room, &$on.name))
+                .await
+                .map(drop),
+            Mutator::AdvanceFeed => $source.feed().advance(&$on.name, None, &$on.position).await,
             Mutator::Append => $source.audit().append(Some($on.room), muted($on.guest)).await.map(drop),
         }
     };
@@ -319,6 +333,10 @@ impl Mutator {
             Self::SetExpiry => (&["RECORDING_EXPIRY_CHANGED"], &["recordings"]),
             // What is no change of the domain's is not told, see `recordings/purge.rs`.
             Self::ClaimPurges | Self::ConfirmPurged => (&[], &["recordings"]),
+            Self::ReportEgress => (&["RECORDING_STARTED", "RECORDING_STOPPED"], &["recordings"]),
+            Self::ReportKnownEgress => (&["RECORDING_REPORTED", "RECORDING_STOPPED"], &["recordings"]),
+            // Where a consumer is concerns nobody else.
+            Self::AdvanceFeed => (&[], &["feed_checkpoints"]),
             Self::Append => (&["USER_MUTED"], &[]),
         }
     }
@@ -351,6 +369,7 @@ impl Mutator {
             account: None,
             recording: None,
             stay: None,
+            position: db.store.feed().now().await.unwrap(),
         };
         match self {
             Self::Join | Self::End => drop(system.rooms().start(room.id).await.unwrap()),
@@ -388,7 +407,7 @@ impl Mutator {
         {
             system.recordings().delete(recording).await.unwrap();
         }
-        if matches!(self, Self::StartRecording) {
+        if matches!(self, Self::StartRecording | Self::ReportEgress) {
             system.rooms().start(room.id).await.unwrap();
         }
         on
@@ -397,7 +416,9 @@ impl Mutator {
     /// The status of the recording that it works on.
     fn recording_status(self) -> Option<RecordingStatus> {
         match self {
-            Self::EndWithRecording | Self::Progress | Self::Stop | Self::Fail => Some(RecordingStatus::Started),
+            Self::EndWithRecording | Self::Progress | Self::Stop | Self::Fail | Self::ReportKnownEgress => {
+                Some(RecordingStatus::Started)
+            }
             Self::Process
             | Self::DeleteRecording
             | Self::RestoreRecording
@@ -451,6 +472,22 @@ fn new_title() -> RoomChanges<'static> {
     }
 }
 
+/// The end of an egress whose file is called so.
+fn complete(room: RoomId, tag: &str) -> EgressReport<'_> {
+    let at = DateTime::UNIX_EPOCH;
+    let measures = RecordingMeasures::default();
+    EgressReport {
+        egress_id: tag,
+        room,
+        owner: None,
+        storage_bucket: "media",
+        storage_key: tag,
+        filename: "meeting.mp4",
+        started_at: at,
+        state: EgressState::Complete { at, measures },
+    }
+}
+
 fn muted(target: UserId) -> Observation {
     let kind = MediaKind::Video;
     Observation::UserMuted { target, kind }
@@ -475,6 +512,7 @@ struct Prepared {
     account: Option<AuthProviderId>,
     recording: Option<RecordingId>,
     stay: Option<ParticipantId>,
+    position: FeedPosition,
 }
 
 impl Prepared {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use conferencing_store::entity::{audit_log, auth_provider, recording, room, room_participant, user};
+use conferencing_store::entity::{
+    audit_log, auth_provider, feed_checkpoint, inbox_event, recording, room, room_participant, user,
+};
 use sea_orm::sea_query::{ColumnType, StringLen, TableRef};
 use sea_orm::{
     ColumnTrait, DbBackend, EntityTrait, IdenStatic, Iterable, PrimaryKeyToColumn, RelationDef, RelationTrait,
@@ -27,7 +29,7 @@ pub struct Column {
     pub nullable: bool,
 }
 
-/// The six tables, each after those that it refers to.
+/// The tables, each after those that it refers to.
 pub fn tables() -> Vec<Table> {
     vec![
         declared::<user::Entity>(),
@@ -35,6 +37,8 @@ pub fn tables() -> Vec<Table> {
         declared::<room::Entity>(),
         declared::<room_participant::Entity>(),
         declared::<recording::Entity>(),
+        declared::<inbox_event::Entity>(),
+        declared::<feed_checkpoint::Entity>(),
         declared::<audit_log::Entity>(),
     ]
 }

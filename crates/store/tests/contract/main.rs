@@ -19,6 +19,7 @@ mod hot_rooms_support;
 mod metering;
 mod rows;
 mod violations;
+mod webhooks;
 mod wire;
 
 mod accounts;
@@ -44,6 +45,7 @@ mod hot_rooms;
 mod hot_rooms_answers;
 mod hot_rooms_failures;
 mod immutability;
+mod inbox;
 mod input;
 mod leave_stay;
 mod lifecycle;
@@ -63,6 +65,7 @@ mod races;
 mod recordings;
 mod recordings_purges;
 mod recordings_races;
+mod recordings_reports;
 mod recordings_rules;
 mod recordings_start;
 mod recordings_sweeps;
@@ -109,6 +112,7 @@ fn main() -> std::process::ExitCode {
         hot_rooms_answers::cases(),
         hot_rooms_failures::cases(),
         immutability::cases(),
+        inbox::cases(),
         input::cases(),
         leave_stay::cases(),
         lifecycle::cases(),
@@ -128,6 +132,7 @@ fn main() -> std::process::ExitCode {
         recordings::cases(),
         recordings_purges::cases(),
         recordings_races::cases(),
+        recordings_reports::cases(),
         recordings_rules::cases(),
         recordings_start::cases(),
         recordings_sweeps::cases(),
@@ -151,6 +156,7 @@ fn main() -> std::process::ExitCode {
         unit::cases(),
         upkeep::cases(),
         users::cases(),
+        webhooks::cases(),
         writer::cases(),
     ];
     harness::run(cases.into_iter().flatten().collect())

@@ -83,6 +83,8 @@ pub fn required(table: &str) -> &'static str {
             "id=#new; room_id=#plain; owner_id=#ada; storage_key='new'; storage_bucket='media'; filename='new.mkv'; \
              status='STARTED'; started_at=~10; retry_count=0; is_public=FALSE; created_at=~01; updated_at=~01"
         }
+        "inbox" => "source='new'; event_id='new'; received_at=~10",
+        "feed_checkpoints" => "consumer='new'; position='new'; updated_at=~10",
         "audit_logs" => "id=#new; action='USER_JOINED'; timestamp=~10",
         other => panic!("no table {other}"),
     }
@@ -107,8 +109,9 @@ pub fn optional(table: &str) -> &'static str {
         "recordings" => {
             "storage_url='https://media.example/new'; size_bytes=1; duration_seconds=1; codec='h264'; \
              resolution='1920x1080'; fps=30; bitrate=2500; status='READY'; stopped_at=~20; error_message='once'; \
-             expires_at=~40; deleted_at=~50; purge_claimed_until=~51; purged_at=~52"
+             egress_id='new'; expires_at=~40; deleted_at=~50; purge_claimed_until=~51; purged_at=~52"
         }
+        "inbox" | "feed_checkpoints" => "",
         "audit_logs" => {
             "user_id=#actor; room_id=#venue; target_user_id=#target; metadata='{}'; ip_address='10.1.2.3'; user_agent='x'"
         }
@@ -150,7 +153,7 @@ pub const FIXTURE: &[Sql] = &[
     ),
     Sql::Bare(
         "recordings",
-        "id=#tape; room_id=#studio; owner_id=#artist; storage_key='tape'",
+        "id=#tape; room_id=#studio; owner_id=#artist; storage_key='tape'; egress_id='tape'",
     ),
     // Its file is being purged; its file is purged.
     Sql::Bare(
@@ -161,6 +164,8 @@ pub const FIXTURE: &[Sql] = &[
         "recordings",
         "id=#ash; room_id=#studio; owner_id=#artist; storage_key='ash'; deleted_at=~20; purged_at=~50",
     ),
+    Sql::Bare("inbox", "source='livekit'; event_id='EV_1'"),
+    Sql::Bare("feed_checkpoints", "consumer='mailer'"),
     Sql::Full("audit_logs", "id=#entry"),
 ];
 

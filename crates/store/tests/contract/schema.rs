@@ -189,7 +189,7 @@ async fn count_of(raw: &Raw, kinds: &[&str]) -> usize {
 async fn there_are_eleven_foreign_keys_and_nineteen_secondary_indexes(db: TestDb) {
     let raw = db.raw().await;
     assert_eq!(count_of(&raw, &["fk"]).await, 11);
-    assert_eq!(count_of(&raw, &["pk"]).await, 6);
+    assert_eq!(count_of(&raw, &["pk"]).await, 8);
     assert!(count_of(&raw, &["uq", "ix"]).await >= 19);
 }
 
@@ -212,7 +212,7 @@ async fn three_tables_are_soft_deleted(db: TestDb) {
 async fn an_audit_row_has_no_time_of_change(db: TestDb) {
     assert_eq!(
         tables_with(&db.raw().await, "updated_at").await,
-        ["auth_providers", "recordings", "rooms", "users"]
+        ["auth_providers", "feed_checkpoints", "recordings", "rooms", "users"]
     );
 }
 

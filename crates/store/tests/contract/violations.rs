@@ -84,6 +84,7 @@ pub const VIOLATIONS: &[(&str, Sql)] = &[
 
     ("pk_recordings", Bare("recordings", "id=#tape")),
     ("uq_recordings_storage_key", Bare("recordings", "storage_key='tape'")),
+    ("uq_recordings_egress", Bare("recordings", "egress_id='tape'")),
     ("fk_recordings_room", Bare("recordings", "room_id=#nowhere")),
     ("fk_recordings_owner", Bare("recordings", "owner_id=#nobody")),
     ("ck_recordings_measures", Bare("recordings", "size_bytes=-1")),
@@ -98,6 +99,7 @@ pub const VIOLATIONS: &[(&str, Sql)] = &[
     ("ck_recordings_lifecycle", Bare("recordings", "status='READY'")),
     ("ck_recordings_lifecycle", Bare("recordings", "status='FAILED'; stopped_at=~20")),
     ("ck_recordings_stopped", Full("recordings", "stopped_at=~09.999999")),
+    ("ck_recordings_egress", Bare("recordings", "egress_id=''")),
     ("ck_recordings_purge", Bare("recordings", "purge_claimed_until=~40")),
     ("ck_recordings_purge", Bare("recordings", "purged_at=~40")),
     // Brought back, although somebody has the file to purge.
@@ -106,6 +108,11 @@ pub const VIOLATIONS: &[(&str, Sql)] = &[
     ("tr_recordings_purged", Plain("UPDATE recordings SET purged_at = ~51 WHERE id = #ash")),
     ("tr_recordings_status", Plain("UPDATE recordings SET status = 'READY', stopped_at = ~20 WHERE id = #tape")),
 
+    ("pk_inbox", Bare("inbox", "source='livekit'; event_id='EV_1'")),
+    ("ck_inbox_source", Bare("inbox", "source=''")),
+    ("ck_inbox_event_id", Bare("inbox", "event_id=''")),
+    ("pk_feed_checkpoints", Bare("feed_checkpoints", "consumer='mailer'")),
+    ("ck_feed_checkpoints_consumer", Bare("feed_checkpoints", "consumer=''")),
     ("pk_audit_logs", Bare("audit_logs", "id=#entry")),
     ("fk_audit_logs_user", Bare("audit_logs", "user_id=#nobody")),
     ("fk_audit_logs_room", Bare("audit_logs", "room_id=#nowhere")),
