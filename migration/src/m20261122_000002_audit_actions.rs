@@ -9,7 +9,7 @@ use crate::values;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-const ADDED: [&str; 22] = [
+const ADDED: [&str; 24] = [
     "USER_PROFILE_CHANGED",
     "USER_PASSWORD_CHANGED",
     "USER_VERIFIED",
@@ -32,6 +32,8 @@ const ADDED: [&str; 22] = [
     "RECORDING_RETRIED",
     "RECORDING_RESTORED",
     "RECORDING_EXPIRY_CHANGED",
+    "MEDIA_NODE_REGISTERED",
+    "MEDIA_NODE_LOST",
 ];
 
 #[async_trait::async_trait]

@@ -71,6 +71,8 @@ pub enum AuditAction {
     RecordingRetried,
     RecordingRestored,
     RecordingExpiryChanged,
+    MediaNodeRegistered,
+    MediaNodeLost,
     // Added by m20261122_000003.
     AuditExported,
     AuditArchived,
@@ -230,7 +232,7 @@ mod tests {
 
     #[test]
     fn each_action_reads_back() {
-        assert_eq!(AuditAction::iter().count(), 31 + 22 + 2);
+        assert_eq!(AuditAction::iter().count(), 31 + 24 + 2);
         for action in AuditAction::iter() {
             let recorded = RecordedAction::from(action);
             assert_eq!(RecordedAction::from(recorded.name().as_str()), recorded);

@@ -1,6 +1,8 @@
 //! Rules that input must keep before the database is asked.
 
-use chrono::{DateTime, Datelike, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use email_address::{EmailAddress, Options};
 use entity::Secret;
 use unicode_normalization::UnicodeNormalization;
@@ -129,6 +131,23 @@ pub(crate) fn number(field: &'static str, value: i32, at_least: i32, at_most: i3
         return broken(field, Rule::AtMost(at_most.into()));
     }
     Ok(value)
+}
+
+/// The most rows that one sweep may take.
+pub const MAX_SWEEP: u16 = 500;
+
+/// How many rows a sweep may take.
+pub(crate) fn sweep_limit(limit: u16) -> Checked<u16> {
+    number("limit", limit.into(), 1, MAX_SWEEP.into()).map(|_| limit)
+}
+
+/// A silence after which something counts as stuck or lost. Less than a second would take what is well; more than the clock can count
+/// back is longer than any silence.
+pub(crate) fn silence(field: &'static str, silence: Duration) -> Checked<TimeDelta> {
+    if silence < Duration::from_secs(1) {
+        return broken(field, Rule::AtLeast(1));
+    }
+    Ok(TimeDelta::from_std(silence).unwrap_or(TimeDelta::MAX))
 }
 
 /// A number that may be absent and has no upper limit but its type's.

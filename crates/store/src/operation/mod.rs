@@ -7,7 +7,7 @@ pub(crate) mod guard;
 pub(crate) mod plan;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use entity::{AuditLogId, RoomId, UserId, auth_provider, recording, room, room_participant, user};
+use entity::{AuditLogId, RoomId, UserId, auth_provider, media_node, recording, room, room_participant, user};
 use sea_orm::sea_query::ValueType;
 use sea_orm::{ColumnTrait, ColumnType, DbErr, IdenStatic, Iterable, QueryResult};
 use serde::de::DeserializeOwned;
@@ -125,7 +125,7 @@ macro_rules! models {
     )+};
 }
 
-models!(user, auth_provider, room, room_participant, recording);
+models!(user, auth_provider, room, room_participant, media_node, recording);
 
 /// Whether the error is the violation of a constraint that [`Operation::CONTESTED`] names.
 pub(crate) fn is_contested<O: Operation>(error: &Error) -> bool {

@@ -10,14 +10,13 @@ use chrono::TimeDelta;
 use entity::RecordingId;
 use sea_orm::{ColumnType, DbErr, QueryResult};
 
-use super::sweep::checked_limit;
 use super::{MAX_SWEEP, Recordings};
 use crate::authority::Operation as Asked;
 use crate::clock::to_microseconds;
 use crate::database::Dialect;
 use crate::database::statement::Bind;
 use crate::error::{Invalid, Result, Rule};
-use crate::input::{ERASED_USERNAME, PURGED_KEY};
+use crate::input::{ERASED_USERNAME, PURGED_KEY, sweep_limit};
 use crate::operation::{Answer, Moment, Operation, Plan, column, json};
 use crate::unit::Sink;
 
@@ -75,7 +74,7 @@ impl<S: Sink> Recordings<'_, S> {
     /// [`crate::Error::Invalid`] for limit or lease; [`Rejected::NotAllowed`](crate::Rejected::NotAllowed).
     pub async fn claim_purges(&self, limit: u16, lease: Duration) -> Result<Vec<StoredFile>> {
         let claim = ClaimPurges {
-            limit: checked_limit(limit)?,
+            limit: sweep_limit(limit)?,
             lease: checked_lease(lease)?,
             grace: self.source.context().purge_grace(),
         };

@@ -53,6 +53,8 @@ mod migrations_at_once;
 mod model;
 mod moderation;
 mod names;
+mod nodes;
+mod nodes_sweeps;
 mod paging;
 mod participants;
 mod partitioning;
@@ -60,6 +62,7 @@ mod presence;
 mod presence_plans;
 mod privacy;
 mod races;
+mod reconcile;
 mod recordings;
 mod recordings_purges;
 mod recordings_races;
@@ -73,6 +76,7 @@ mod retries;
 mod roles;
 mod room_settings;
 mod rooms;
+mod rooms_sweeps;
 mod schema;
 mod secrets;
 mod sign_in_methods;
@@ -118,6 +122,8 @@ fn main() -> std::process::ExitCode {
         model::cases(),
         moderation::cases(),
         names::cases(),
+        nodes::cases(),
+        nodes_sweeps::cases(),
         paging::cases(),
         participants::cases(),
         partitioning::cases(),
@@ -125,6 +131,7 @@ fn main() -> std::process::ExitCode {
         presence_plans::cases(),
         privacy::cases(),
         races::cases(),
+        reconcile::cases(),
         recordings::cases(),
         recordings_purges::cases(),
         recordings_races::cases(),
@@ -138,6 +145,7 @@ fn main() -> std::process::ExitCode {
         roles::cases(),
         room_settings::cases(),
         rooms::cases(),
+        rooms_sweeps::cases(),
         schema::cases(),
         sign_in_methods::cases(),
         secrets::cases(),
