@@ -9,7 +9,7 @@ use crate::values;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-const ADDED: [&str; 24] = [
+const ADDED: [&str; 26] = [
     "USER_PROFILE_CHANGED",
     "USER_PASSWORD_CHANGED",
     "USER_VERIFIED",
@@ -34,6 +34,8 @@ const ADDED: [&str; 24] = [
     "RECORDING_RESTORED",
     "RECORDING_EXPIRY_CHANGED",
     "RECORDING_REPORTED",
+    "MEDIA_NODE_REGISTERED",
+    "MEDIA_NODE_LOST",
 ];
 
 #[async_trait::async_trait]

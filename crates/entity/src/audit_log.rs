@@ -73,6 +73,8 @@ pub enum AuditAction {
     RecordingRestored,
     RecordingExpiryChanged,
     RecordingReported,
+    MediaNodeRegistered,
+    MediaNodeLost,
     // Added by m20261122_000003.
     AuditExported,
     AuditArchived,
@@ -232,7 +234,7 @@ mod tests {
 
     #[test]
     fn each_action_reads_back() {
-        assert_eq!(AuditAction::iter().count(), 31 + 24 + 2);
+        assert_eq!(AuditAction::iter().count(), 31 + 26 + 2);
         for action in AuditAction::iter() {
             let recorded = RecordedAction::from(action);
             assert_eq!(RecordedAction::from(recorded.name().as_str()), recorded);

@@ -86,6 +86,25 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("tr_rooms_status", Trigger),
     ("tr_rooms_kept", Trigger),
     (
+        "pk_media_nodes",
+        Unique {
+            sqlite: "media_nodes.id",
+        },
+    ),
+    (
+        "uq_media_nodes_name",
+        Unique {
+            sqlite: "media_nodes.name",
+        },
+    ),
+    ("ck_media_nodes_name", Check),
+    ("ck_media_nodes_beat", Check),
+    ("ck_media_nodes_lengths", Check),
+    ("ck_media_nodes_ids", Check),
+    ("ck_media_nodes_times", Check),
+    ("tr_media_nodes_lost", Trigger),
+    ("tr_media_nodes_kept", Trigger),
+    (
         "pk_room_participants",
         Unique {
             sqlite: "room_participants.id",
@@ -113,6 +132,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("fk_room_participants_room", Reference),
     ("fk_room_participants_kicked_by", Reference),
     ("fk_room_participants_banned_by", Reference),
+    ("fk_room_participants_node", Reference),
     ("ck_room_participants_role", Check),
     ("ck_room_participants_left", Check),
     ("ck_room_participants_kick", Check),
@@ -122,6 +142,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("ck_room_participants_ids", Check),
     ("ck_room_participants_flags", Check),
     ("ck_room_participants_times", Check),
+    ("tr_room_participants_node", Trigger),
     (
         "pk_recordings",
         Unique {

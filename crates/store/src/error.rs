@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use entity::{
-    AuthProviderId, ParticipantId, ParticipantRole, RecordingId, RecordingStatus, RoomId, RoomStatus, UserId,
+    AuthProviderId, MediaNodeId, ParticipantId, ParticipantRole, RecordingId, RecordingStatus, RoomId, RoomStatus,
+    UserId,
 };
 
 use crate::authority::{ActorRole, Operation};
@@ -257,6 +258,7 @@ pub enum Subject {
     Partition(String),
     /// A sign-in method: a row of `auth_providers`.
     Provider(AuthProviderId),
+    MediaNode(MediaNodeId),
 }
 
 impl std::fmt::Display for Subject {
@@ -268,6 +270,7 @@ impl std::fmt::Display for Subject {
             Self::Recording(id) => write!(f, "recording {id}"),
             Self::Partition(name) => write!(f, "partition {name} of the audit log"),
             Self::Provider(id) => write!(f, "provider account {id}"),
+            Self::MediaNode(id) => write!(f, "media node {id}"),
         }
     }
 }
@@ -503,6 +506,14 @@ pub enum Rejected {
         until: DateTime<Utc>,
         /// The beginning of what is kept.
         kept_from: DateTime<Utc>,
+    },
+    /// The media node is lost: it serves nobody any more. A server that is there again registers anew.
+    #[error("media node {node} was lost at {since}")]
+    NodeLost {
+        /// Which.
+        node: MediaNodeId,
+        /// Since when.
+        since: DateTime<Utc>,
     },
     /// The host and the owner cannot be kicked or banned, and nobody can do it to themself.
     #[error("user {user} cannot be the target of {operation}")]

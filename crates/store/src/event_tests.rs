@@ -154,6 +154,17 @@ fn one_of_each() -> Vec<AuditEvent> {
             phase: EgressPhase::Complete,
         }
         .into(),
+        Change::MediaNodeRegistered {
+            node: MediaNodeId::from_uuid(Uuid::from_u128(4)),
+            name: text(),
+        }
+        .into(),
+        Change::MediaNodeLost {
+            node: MediaNodeId::from_uuid(Uuid::from_u128(4)),
+            name: text(),
+            reason: NodeLossReason::Silent,
+        }
+        .into(),
         Change::AuditExported {
             target: Some(target),
             actor: Some(target),

@@ -73,7 +73,7 @@ impl<S: Sink> Inbox<'_, S> {
     /// [`crate::Error::Invalid`] for time or limit; [`Rejected::NotAllowed`](crate::Rejected::NotAllowed).
     pub async fn purge(&self, older_than: Duration, limit: u16) -> Result<u64> {
         let purge = Purge {
-            age: input::duration("older_than", older_than, Duration::from_secs(1)..=Duration::MAX)?,
+            age: input::age("older_than", older_than)?,
             limit: input::number("limit", limit.into(), 1, MAX_INBOX_PURGE.into())?,
         };
         self.source.perform(purge).await.map(|Purged(number)| number)

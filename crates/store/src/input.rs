@@ -137,6 +137,19 @@ pub(crate) fn number(field: &'static str, value: i32, at_least: i32, at_most: i3
     Ok(value)
 }
 
+/// The most rows that one sweep may take.
+pub const MAX_SWEEP: u16 = 500;
+
+/// How many rows a sweep may take.
+pub(crate) fn sweep_limit(limit: u16) -> Checked<u16> {
+    number("limit", limit.into(), 1, MAX_SWEEP.into()).map(|_| limit)
+}
+
+/// An age or a silence from which on something is swept: less than a second would take what is well.
+pub(crate) fn age(field: &'static str, age: Duration) -> Checked<TimeDelta> {
+    duration(field, age, Duration::from_secs(1)..=Duration::MAX)
+}
+
 /// A length of time within limits, which are whole seconds. More than can be counted back is longer than any.
 pub(crate) fn duration(field: &'static str, length: Duration, within: RangeInclusive<Duration>) -> Checked<TimeDelta> {
     let seconds = |limit: &Duration| i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);

@@ -60,7 +60,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`users`], [`auth_providers`], [`rooms`], [`participants`], [`recordings`], [`statistics`], [`audit`] | one repository each, named after its accessor |
+//! | [`users`], [`auth_providers`], [`rooms`], [`participants`], [`nodes`], [`recordings`], [`statistics`], [`audit`] | one repository each, named after its accessor |
 //! | [`mod@unit`] | [`Acting`], [`Unit`], and what reads and writes go through |
 //! | [`actor`], [`authority`] | who acts; the table of who may do what |
 //! | [`scope`] | live, deleted or any rows: where every find starts |
@@ -97,6 +97,7 @@ pub mod export;
 pub mod feed;
 pub mod inbox;
 mod input;
+pub mod nodes;
 mod notice;
 mod operation;
 pub mod page;
@@ -127,7 +128,7 @@ pub use audit::partitions::{ArchivedPartition, AuditPartition, AuditPartitions, 
 pub use audit::writer::{AuditWriter, WriterSettings, WriterStats};
 pub use audit::{
     AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, EgressPhase, ExportedEvent, LeaveReason, MediaKind,
-    NamedEntry, Observation,
+    NamedEntry, NodeLossReason, Observation,
 };
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::ConnectSettings;
@@ -136,10 +137,11 @@ pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 pub use export::ExportRecord;
 pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
+pub use nodes::{Heartbeat, LostSeat, NodeSweep};
 pub use page::{Cursor, Order, Page, PageRequest};
-pub use participants::{LeaveDetails, SeatOrBan};
+pub use participants::{ClosedSeat, LeaveDetails, Reconciled, SeatOrBan};
 pub use recordings::{EgressReport, EgressState, NewRecording, RecordingMeasures, StoredFile, SweptRecording};
-pub use rooms::{NewRoom, RoomChanges, RoomFilter, Schedule};
+pub use rooms::{EndedRoom, NewRoom, RoomChanges, RoomFilter, Schedule};
 pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, RetryPolicy, StoreSettings};
 pub use store::{Health, Store};
 pub use tokens::{KeyRing, TokenKey};
@@ -167,6 +169,11 @@ macro_rules! repositories_of {
             /// Who is in them.
             pub fn participants(&self) -> participants::Participants<'_, Self> {
                 participants::Participants::new(self)
+            }
+
+            /// The media servers that serve them.
+            pub fn nodes(&self) -> nodes::Nodes<'_, Self> {
+                nodes::Nodes::new(self)
             }
 
             /// Sums.

@@ -4,6 +4,7 @@ DROP TABLE feed_checkpoints;
 DROP TABLE inbox;
 DROP TABLE recordings;
 DROP TABLE room_participants;
+DROP TABLE media_nodes;
 DROP TABLE rooms;
 DROP TABLE auth_providers;
 DROP TABLE users;

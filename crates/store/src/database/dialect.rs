@@ -162,6 +162,11 @@ impl Dialect {
         self.only_by_index("left_at IS NULL OR is_banned", "id")
     }
 
+    /// Ends a condition on `room_participants` that looks for those whom media nodes serve: found along `ix_room_participants_node`.
+    pub(crate) fn among_served(self) -> String {
+        self.only_by_index("left_at IS NULL AND node_id IS NOT NULL", "id")
+    }
+
     /// The later of two times.
     pub(crate) fn later(self, a: &str, b: &str) -> String {
         match self {
@@ -249,6 +254,14 @@ impl Dialect {
         }
     }
 
+    /// One SQL expression over rows made into a JSON list, as text. No row: an empty list.
+    pub(crate) fn json_list(self, expression: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST(COALESCE(jsonb_agg({expression}), '[]') AS text)"),
+            Self::Sqlite => format!("json_group_array({expression})"),
+        }
+    }
+
     /// A UUID as text that [`uuid::Uuid`] reads.
     pub(crate) fn readable_uuid(self, column: &str) -> String {
         match self {
@@ -257,11 +270,11 @@ impl Dialect {
         }
     }
 
-    /// A select of the UUIDs in a parameter, a JSON list of them in their usual form.
+    /// A select of the UUIDs in a parameter, a JSON list of them in their usual form, each as `id`.
     pub(crate) fn listed_uuids(self, bind: &str) -> String {
         match self {
-            Self::Postgres => format!("SELECT CAST(value AS uuid) FROM jsonb_array_elements_text({bind})"),
-            Self::Sqlite => format!("SELECT unhex(replace(value, '-', '')) FROM json_each({bind})"),
+            Self::Postgres => format!("SELECT CAST(value AS uuid) AS id FROM jsonb_array_elements_text({bind})"),
+            Self::Sqlite => format!("SELECT unhex(replace(value, '-', '')) AS id FROM json_each({bind})"),
         }
     }
 

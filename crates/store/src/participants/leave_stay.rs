@@ -187,8 +187,8 @@ fn not_theirs() -> Refusal {
     })
 }
 
-/// For [`Participants::leave_stay`], which knows it to be no failure.
-fn over() -> Refusal {
+/// For operations that know it to be no failure.
+pub(super) fn over() -> Refusal {
     Refusal::with_all(["room_id", "user_id"], |named| {
         let (room, user) = (named.get(0)?, named.get(1)?);
         Ok(Rejected::NotPresent { user, room }.into())

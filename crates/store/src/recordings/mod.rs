@@ -25,13 +25,11 @@ use crate::read::FetchEntity;
 use crate::scope::{self, Any, Deleted, Live, Visibility};
 use crate::unit::Source;
 
+pub use crate::input::MAX_SWEEP;
 pub use purge::{MAX_PURGE_LEASE, StoredFile};
 pub use report::{EgressReport, EgressState};
 pub use start::NewRecording;
 pub use sweep::SweptRecording;
-
-/// The most recordings that one call of a sweep takes, or of the queue of files to purge.
-pub const MAX_SWEEP: u16 = 500;
 
 /// The repository of `recordings`: live ones unless [`Recordings::deleted`] or [`Recordings::any`] was asked for.
 #[derive(Debug)]

@@ -10,7 +10,6 @@ use chrono::TimeDelta;
 use entity::RecordingId;
 use sea_orm::{ColumnType, DbErr, QueryResult};
 
-use super::sweep::checked_limit;
 use super::{MAX_SWEEP, Recordings};
 use crate::authority::Operation as Asked;
 use crate::clock::to_microseconds;
@@ -75,7 +74,7 @@ impl<S: Sink> Recordings<'_, S> {
     /// [`crate::Error::Invalid`] for limit or lease; [`Rejected::NotAllowed`](crate::Rejected::NotAllowed).
     pub async fn claim_purges(&self, limit: u16, lease: Duration) -> Result<Vec<StoredFile>> {
         let claim = ClaimPurges {
-            limit: checked_limit(limit)?,
+            limit: input::sweep_limit(limit)?,
             lease: input::duration("lease", lease, Duration::from_secs(1)..=MAX_PURGE_LEASE)?,
             grace: self.source.context().purge_grace(),
         };

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use entity::{
-    AuditAction, AuthProviderId, AuthProviderType, ParticipantId, ParticipantRole, RecordingId, RoomId, Secret, UserId,
-    auth_provider,
+    AuditAction, AuthProviderId, AuthProviderType, MediaNodeId, ParticipantId, ParticipantRole, RecordingId, RoomId,
+    Secret, UserId, auth_provider,
 };
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::event::Observation;
 use crate::feed::FeedFilter;
 use crate::inbox::{Inbox, Once};
+use crate::nodes::Nodes;
 use crate::notice::Notice;
 use crate::page::{Cursor, Order, PageRequest};
 use crate::participants::leave_stay::CorrectStay;
@@ -31,6 +32,7 @@ const OTHER: UserId = UserId::from_uuid(Uuid::from_u128(2));
 const ROOM: RoomId = RoomId::from_uuid(ID);
 const STAY: ParticipantId = ParticipantId::from_uuid(ID);
 const RECORDING: RecordingId = RecordingId::from_uuid(ID);
+const NODE: MediaNodeId = MediaNodeId::from_uuid(ID);
 const PROVIDER: AuthProviderId = AuthProviderId::from_uuid(ID);
 
 pub(super) fn keys() -> Option<KeyRing> {
@@ -53,6 +55,7 @@ pub(super) async fn call_everything(on: &Recorder) {
     users(on).await;
     rooms(on).await;
     participants(on).await;
+    nodes(on).await;
     recordings(on).await;
     audit(on).await;
     inbox(on).await;
@@ -70,6 +73,7 @@ async fn rooms(on: &Recorder) {
     let _ = rooms().delete(ROOM).await;
     let _ = rooms().deleted().restore(ROOM).await;
     let _ = rooms().transfer(ROOM, OTHER).await;
+    let _ = rooms().sweep_empty(10).await;
     // Each setting may change or not.
     for bits in 1..1_u8 << 7 {
         let on_bit = |bit: u8| bits & (1 << bit) != 0;
@@ -119,6 +123,9 @@ async fn participants(on: &Recorder) {
     let participants = Participants::new(on);
     for user in [USER, OTHER] {
         let _ = participants.join(ROOM, user, ParticipantRole::Participant).await;
+        let _ = participants
+            .join_on(ROOM, user, ParticipantRole::Participant, NODE)
+            .await;
         let _ = participants.leave(ROOM, user).await;
         let _ = participants.standing(ROOM, user).await;
         let _ = participants.kick(ROOM, user, Some("noise")).await;
@@ -131,12 +138,27 @@ async fn participants(on: &Recorder) {
     let _ = participants.leave_stay(STAY, LeaveDetails::default()).await;
     let left_at = DateTime::UNIX_EPOCH;
     let _ = on.perform(CorrectStay { stay: STAY, left_at }).await;
+    let _ = participants.assign_node(STAY, NODE).await;
+    let _ = participants.reconcile(ROOM, &[USER], DateTime::UNIX_EPOCH).await;
     let _ = participants.find(STAY).await;
     let _ = participants.actor_role(ROOM).await;
     for page in pages() {
         let _ = participants.list_present(ROOM, &page).await;
         let _ = participants.list_history(ROOM, &page).await;
         let _ = participants.list_bans(ROOM, &page).await;
+    }
+}
+
+async fn nodes(on: &Recorder) {
+    let nodes = Nodes::new(on);
+    let _ = nodes.register("sfu").await;
+    let _ = nodes.beat(NODE).await;
+    let _ = nodes.retire(NODE).await;
+    let _ = nodes.find(NODE).await;
+    crate::nodes::list_statements(on).await;
+    for page in pages() {
+        let _ = nodes.list_alive(&page).await;
+        let _ = nodes.lost_seats(NODE, &page).await;
     }
 }
 

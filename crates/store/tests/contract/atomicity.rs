@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::DateTime;
+use conferencing_store::clock::{Clock, SystemClock};
 use conferencing_store::entity::AuthProviderType::Google;
 use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
-use conferencing_store::entity::{AuthProviderId, ParticipantId, RecordingId, RecordingStatus, RoomId, Secret, UserId};
+use conferencing_store::entity::{
+    AuthProviderId, MediaNodeId, ParticipantId, RecordingId, RecordingStatus, RoomId, Secret, UserId,
+};
 use conferencing_store::{
     Acting, Actor, AuditFilter, EgressReport, EgressState, Error, FeedPosition, KeyRing, LeaveDetails, MediaKind,
     NewRoom, Observation, ProfileChange, ProviderProfile, ProviderTokens, RecordingMeasures, RoomChanges, Store,
@@ -28,7 +31,7 @@ crate::cases![
 ];
 
 /// Every operation that writes. A new one must be added here. (The sweeps and the re-encryption write for many rows at once;
-/// they are counted in `recordings_sweeps` and `tokens`.)
+/// they are counted in `recordings_sweeps`, `nodes_sweeps`, `rooms_sweeps` and `tokens`.)
 #[derive(Clone, Copy, Debug)]
 enum Mutator {
     Register,
@@ -62,6 +65,9 @@ enum Mutator {
     Ban,
     BanAbsent,
     Unban,
+    JoinOn,
+    AssignNode,
+    Reconcile,
     Promote,
     Demote,
     HandOver,
@@ -83,10 +89,14 @@ enum Mutator {
     ReportEgress,
     ReportKnownEgress,
     AdvanceFeed,
+    RegisterNode,
+    ReplaceNode,
+    Beat,
+    RetireNode,
     Append,
 }
 
-const ALL: [Mutator; 53] = [
+const ALL: [Mutator; 60] = [
     Mutator::Register,
     Mutator::RegisterWithProvider,
     Mutator::Link,
@@ -118,6 +128,9 @@ const ALL: [Mutator; 53] = [
     Mutator::Ban,
     Mutator::BanAbsent,
     Mutator::Unban,
+    Mutator::JoinOn,
+    Mutator::AssignNode,
+    Mutator::Reconcile,
     Mutator::Promote,
     Mutator::Demote,
     Mutator::HandOver,
@@ -139,6 +152,10 @@ const ALL: [Mutator; 53] = [
     Mutator::ReportEgress,
     Mutator::ReportKnownEgress,
     Mutator::AdvanceFeed,
+    Mutator::RegisterNode,
+    Mutator::ReplaceNode,
+    Mutator::Beat,
+    Mutator::RetireNode,
     Mutator::Append,
 ];
 
@@ -226,6 +243,24 @@ macro_rules! perform {
                 .await
                 .map(drop),
             Mutator::Unban => $source.participants().unban($on.room, $on.guest).await.map(drop),
+            Mutator::JoinOn => $source
+                .participants()
+                .join_on($on.room, $on.guest, Participant, $on.node())
+                .await
+                .map(drop),
+            Mutator::AssignNode => $source
+                .participants()
+                .assign_node($on.stay(), $on.node())
+                .await
+                .map(drop),
+            Mutator::Reconcile => $source
+                .participants()
+                .reconcile($on.room, &[], SystemClock.now())
+                .await
+                .map(drop),
+            Mutator::RegisterNode | Mutator::ReplaceNode => $source.nodes().register(&$on.name).await.map(drop),
+            Mutator::Beat => $source.nodes().beat($on.node()).await.map(drop),
+            Mutator::RetireNode => $source.nodes().retire($on.node()).await.map(drop),
             Mutator::Promote => $source.participants().promote($on.room, $on.guest).await.map(drop),
             Mutator::Demote => $source.participants().demote($on.room, $on.guest).await.map(drop),
             Mutator::HandOver => $source
@@ -312,6 +347,14 @@ impl Mutator {
             Self::Ban => (&["USER_BANNED"], &["rooms", "room_participants"]),
             Self::BanAbsent => (&["USER_BANNED"], &["room_participants"]),
             Self::Unban => (&["USER_UNBANNED"], &["room_participants"]),
+            Self::JoinOn => (&["USER_JOINED"], &["rooms", "room_participants"]),
+            Self::Reconcile => (&["USER_LEFT"], &["rooms", "room_participants"]),
+            Self::RegisterNode => (&["MEDIA_NODE_REGISTERED"], &["media_nodes"]),
+            Self::ReplaceNode => (&["MEDIA_NODE_LOST", "MEDIA_NODE_REGISTERED"], &["media_nodes"]),
+            Self::RetireNode => (&["MEDIA_NODE_LOST"], &["media_nodes"]),
+            // Who is where stays the same.
+            Self::Beat => (&[], &["media_nodes"]),
+            Self::AssignNode => (&[], &["room_participants"]),
             Self::Promote => (&["ROLE_PROMOTION"], &["room_participants"]),
             Self::Demote => (&["ROLE_DEMOTION"], &["room_participants"]),
             Self::HandOver => (&["ROLE_CHANGED"], &["room_participants"]),
@@ -370,10 +413,22 @@ impl Mutator {
             recording: None,
             stay: None,
             position: db.store.feed().now().await.unwrap(),
+            node: None,
         };
         match self {
+            Self::ReplaceNode | Self::Beat | Self::RetireNode => {
+                on.node = Some(system.nodes().register(name).await.unwrap().id);
+            }
+            Self::JoinOn => {
+                system.rooms().start(room.id).await.unwrap();
+                on.node = Some(system.nodes().register(name).await.unwrap().id);
+            }
+            Self::AssignNode => {
+                on.stay = Some(db.seat(&room, &guest).await.id);
+                on.node = Some(system.nodes().register(name).await.unwrap().id);
+            }
             Self::Join | Self::End => drop(system.rooms().start(room.id).await.unwrap()),
-            Self::Leave | Self::Kick | Self::Ban | Self::Promote | Self::Deactivate => {
+            Self::Leave | Self::Kick | Self::Ban | Self::Promote | Self::Deactivate | Self::Reconcile => {
                 drop(db.seat(&room, &guest).await);
             }
             Self::LeaveStay => on.stay = Some(db.seat(&room, &guest).await.id),
@@ -513,6 +568,7 @@ struct Prepared {
     recording: Option<RecordingId>,
     stay: Option<ParticipantId>,
     position: FeedPosition,
+    node: Option<MediaNodeId>,
 }
 
 impl Prepared {
@@ -522,6 +578,10 @@ impl Prepared {
 
     fn recording(&self) -> RecordingId {
         self.recording.unwrap()
+    }
+
+    fn node(&self) -> MediaNodeId {
+        self.node.unwrap()
     }
 
     fn stay(&self) -> ParticipantId {

@@ -55,6 +55,8 @@ mod migrations_at_once;
 mod model;
 mod moderation;
 mod names;
+mod nodes;
+mod nodes_sweeps;
 mod paging;
 mod participants;
 mod partitioning;
@@ -62,6 +64,7 @@ mod presence;
 mod presence_plans;
 mod privacy;
 mod races;
+mod reconcile;
 mod recordings;
 mod recordings_purges;
 mod recordings_races;
@@ -76,6 +79,7 @@ mod retries;
 mod roles;
 mod room_settings;
 mod rooms;
+mod rooms_sweeps;
 mod schema;
 mod secrets;
 mod sign_in_methods;
@@ -122,6 +126,8 @@ fn main() -> std::process::ExitCode {
         model::cases(),
         moderation::cases(),
         names::cases(),
+        nodes::cases(),
+        nodes_sweeps::cases(),
         paging::cases(),
         participants::cases(),
         partitioning::cases(),
@@ -129,6 +135,7 @@ fn main() -> std::process::ExitCode {
         presence_plans::cases(),
         privacy::cases(),
         races::cases(),
+        reconcile::cases(),
         recordings::cases(),
         recordings_purges::cases(),
         recordings_races::cases(),
@@ -143,6 +150,7 @@ fn main() -> std::process::ExitCode {
         roles::cases(),
         room_settings::cases(),
         rooms::cases(),
+        rooms_sweeps::cases(),
         schema::cases(),
         sign_in_methods::cases(),
         secrets::cases(),

@@ -76,6 +76,7 @@ pub fn required(table: &str) -> &'static str {
              is_recordable=TRUE; require_auth=TRUE; status='CREATED'; peak_participants=0; total_joins=0; \
              active_participants=0; created_at=~01; updated_at=~01"
         }
+        "media_nodes" => "id=#new; name='new'; registered_at=~01; beat_at=~10",
         "room_participants" => {
             "id=#new; user_id=#ada; room_id=#plain; role='PARTICIPANT'; joined_at=~10; is_kicked=FALSE; is_banned=FALSE"
         }
@@ -102,9 +103,10 @@ pub fn optional(table: &str) -> &'static str {
             "description='About'; scheduled_start=~05; scheduled_end=~30; status='ENDED'; started_at=~10; ended_at=~20; \
              duration_seconds=10; peak_participants=1; total_joins=1; deleted_at=~50"
         }
+        "media_nodes" => "lost_at=~20",
         "room_participants" => {
             "left_at=~20; duration_seconds=10; is_kicked=TRUE; kicked_at=~20; kicked_by=#kicker; kick_reason='noise'; \
-             is_banned=TRUE; banned_at=~20; banned_by=#banner; ban_reason='noise'; ban_expires_at=~40"
+             is_banned=TRUE; banned_at=~20; banned_by=#banner; ban_reason='noise'; ban_expires_at=~40; node_id=#gone"
         }
         "recordings" => {
             "storage_url='https://media.example/new'; size_bytes=1; duration_seconds=1; codec='h264'; \
@@ -142,6 +144,9 @@ pub const FIXTURE: &[Sql] = &[
     Sql::Full("rooms", "id=#ended; room_code='ended'"),
     Sql::Bare("rooms", "id=#studio; room_code='studio'"),
     Sql::Bare("rooms", "id=#venue; room_code='venue'"),
+    // One in service; one that is lost.
+    Sql::Bare("media_nodes", "id=#sfu; name='sfu'"),
+    Sql::Full("media_nodes", "id=#gone; name='gone'"),
     Sql::Bare(
         "room_participants",
         "id=#seat; user_id=#ben; room_id=#live; role='HOST'",
