@@ -99,7 +99,7 @@ async fn workers_of_one_consumer_do_each_event_once(db: TestDb) {
     let batch = db
         .store
         .feed()
-        .read(&FeedFilter::of_room(to), &begin, 1_000)
+        .read(&FeedFilter::of_room(to), &begin, 500)
         .await
         .unwrap();
     for event in batch.events {

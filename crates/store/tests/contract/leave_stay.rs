@@ -25,6 +25,7 @@ crate::cases![
     it_ended_when_the_caller_says_but_not_before_it_began,
     an_earlier_end_replaces_one_that_was_inferred,
     of_many_ends_at_once_the_earliest_stays,
+    @Postgres an_earlier_end_that_was_waited_for_is_not_undone,
     a_kick_is_the_end_whatever_is_reported_later,
     times_to_come_and_reasons_of_the_store_are_refused,
     nobody_ends_the_stay_of_somebody_else,
@@ -446,6 +447,27 @@ async fn of_many_ends_at_once_the_earliest_stays(db: TestDb) {
         let row = store.participants().get(seat.id).await.unwrap();
         assert_eq!(row.duration_seconds, Some(40));
     }
+    raw.assert_invariants().await;
+}
+
+async fn an_earlier_end_that_was_waited_for_is_not_undone(db: TestDb) {
+    let (ada, ben, raw) = (db.user("ada").await, db.user("ben").await, db.raw().await);
+    let (store, clock) = db.with_manual_clock().await;
+    let actor = Actor::system("media");
+    let system = store.acting(&actor);
+    let room = db.room(&ada, 5).await.id;
+    let seat = system.participants().join(room, ben.id, Participant).await.unwrap();
+    clock.advance(TimeDelta::seconds(100));
+    system.rooms().end(room).await.unwrap();
+    let at = |seconds| lost(seat.joined_at + TimeDelta::seconds(seconds));
+    let unit = store.begin(&actor).await.unwrap();
+    unit.participants().leave_stay(seat.id, at(40)).await.unwrap();
+    // It has read that the stay ended with the room.
+    let (later, fifty) = (system.clone(), at(50));
+    let later = tokio::spawn(async move { later.participants().leave_stay(seat.id, fifty).await });
+    until_blocked(&raw, 1).await;
+    unit.commit().await.unwrap();
+    assert_eq!(later.await.unwrap().unwrap().duration_seconds, Some(40));
     raw.assert_invariants().await;
 }
 
