@@ -65,14 +65,19 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
 /// Times in seconds from the beginning.
 fn show(stage: &Stage, left: &EndState) {
     let time = |at: Option<i64>| at.map_or_else(|| "still there".to_owned(), |at| at.to_string());
-    let stays = left
-        .stays
-        .iter()
-        .map(|(user, from, to, _)| vec![stage.name(user).to_owned(), from.to_string(), time(*to)]);
+    let stays = left.stays.iter().map(|stay| {
+        let who = stage.name(stay.user).to_owned();
+        vec![who, stay.from.to_string(), time(stay.to)]
+    });
     print(table(&["who", "from", "to"], stays));
-    let recordings = left
-        .recordings
-        .iter()
-        .map(|(file, status, from, to, ..)| vec![file.clone(), format!("{status:?}"), from.to_string(), time(*to)]);
+    let recordings = left.recordings.iter().map(|recording| {
+        let status = format!("{:?}", recording.status);
+        vec![
+            recording.file.clone(),
+            status,
+            recording.from.to_string(),
+            time(recording.to),
+        ]
+    });
     print(table(&["file", "status", "from", "to"], recordings));
 }

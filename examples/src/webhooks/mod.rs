@@ -16,7 +16,7 @@ use conferencing_store::{
     Store, Unit,
 };
 
-pub use script::{EndState, Meeting, Timeline, delivered_badly, in_the_right_order};
+pub use script::{EndState, Meeting, RecordingLeft, StayLeft, Timeline, delivered_badly, in_the_right_order};
 
 /// A webhook, read from the request's body once its signature has been checked.
 #[derive(Clone, Debug)]

@@ -160,15 +160,45 @@ pub struct Meeting<'a> {
     pub deliveries: (usize, usize),
 }
 
+/// What a stay was.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StayLeft {
+    /// Who.
+    pub user: UserId,
+    /// From when.
+    pub from: i64,
+    /// To when.
+    pub to: Option<i64>,
+    /// For how long.
+    pub seconds: Option<i32>,
+}
+
+/// What a recording is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RecordingLeft {
+    /// Its file.
+    pub file: String,
+    /// Its status.
+    pub status: RecordingStatus,
+    /// From when.
+    pub from: i64,
+    /// To when.
+    pub to: Option<i64>,
+    /// For how long.
+    pub seconds: Option<i32>,
+    /// How large.
+    pub bytes: Option<i64>,
+}
+
 /// What a meeting leaves.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EndState {
     /// Status, how many are present, the most at a time, how many joins, and when it ended: in seconds from the beginning, as all times here.
     pub room: (RoomStatus, i32, i32, i32, Option<i64>),
-    /// Who, from when to when, and for how long.
-    pub stays: Vec<(UserId, i64, Option<i64>, Option<i32>)>,
-    /// File, status, from when to when, for how long, bytes.
-    pub recordings: Vec<(String, RecordingStatus, i64, Option<i64>, Option<i32>, Option<i64>)>,
+    /// In the order in which they began.
+    pub stays: Vec<StayLeft>,
+    /// By their files.
+    pub recordings: Vec<RecordingLeft>,
     /// How often who was muted or unmuted.
     pub mutes: Vec<(String, UserId)>,
 }
@@ -333,15 +363,25 @@ impl<'a> Meeting<'a> {
             .into_iter()
             .map(|row| {
                 let file = row.storage_key.rsplit('/').next().unwrap_or_default().to_owned();
-                let (from, to) = (seconds(row.started_at), row.stopped_at.map(seconds));
-                (file, row.status, from, to, row.duration_seconds, row.size_bytes)
+                RecordingLeft {
+                    file,
+                    status: row.status,
+                    from: seconds(row.started_at),
+                    to: row.stopped_at.map(seconds),
+                    seconds: row.duration_seconds,
+                    bytes: row.size_bytes,
+                }
             })
             .collect();
-        recordings.sort_by(|a, b| a.0.cmp(&b.0));
+        recordings.sort_by(|a, b| a.file.cmp(&b.file));
         let stays = stays.items.into_iter().map(|row| {
             let stay = row.participant;
-            let (from, to) = (seconds(stay.joined_at), stay.left_at.map(seconds));
-            (stay.user_id, from, to, stay.duration_seconds)
+            StayLeft {
+                user: stay.user_id,
+                from: seconds(stay.joined_at),
+                to: stay.left_at.map(seconds),
+                seconds: stay.duration_seconds,
+            }
         });
         Ok(EndState {
             room: (

@@ -490,7 +490,7 @@ async fn reports_race_with_the_end_of_the_room(db: TestDb) {
                 }
             }
         };
-        race(states.map(act)).await;
+        race(states.into_iter().map(act)).await;
         let row = stage
             .store
             .recordings()

@@ -12,7 +12,7 @@ use crate::harness::{TestDb, race, settings};
 #[path = "../../../../examples/src/webhooks/mod.rs"]
 mod example;
 
-use example::{EndState, Meeting, Timeline, delivered_badly, in_the_right_order};
+use example::{EndState, Meeting, RecordingLeft, StayLeft, Timeline, delivered_badly, in_the_right_order};
 
 crate::cases![a_thousand_bad_deliveries_leave_what_good_ones_do];
 
@@ -36,6 +36,8 @@ async fn a_thousand_bad_deliveries_leave_what_good_ones_do(db: TestDb) {
             let mut meeting = Meeting::prepare(&store, &clock, users).await.unwrap();
             let in_order: Timeline = in_the_right_order();
             let expected: EndState = meeting.play(&in_order).await.unwrap();
+            assert!(expected.stays.iter().all(|stay: &StayLeft| stay.to.is_some()));
+            assert!(expected.recordings.iter().all(|file: &RecordingLeft| file.to.is_some()));
             let mut duplicates = 0;
             for number in 0..MEETINGS / WORKERS {
                 let seed = worker * MEETINGS + number;

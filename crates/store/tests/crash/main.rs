@@ -130,7 +130,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// Migrates the database at `url`, and makes a room and a user in it.
+/// Migrates the database at `url`, and makes a room and a guest in it.
 async fn prepare(url: &str) -> (RoomId, UserId) {
     let db = conferencing_store::connect::open(url, &ConnectSettings::default())
         .await
@@ -140,13 +140,17 @@ async fn prepare(url: &str) -> (RoomId, UserId) {
         .await
         .unwrap();
     let system = store.acting(&Actor::system("test"));
-    let owner = NewUser::named(
-        "owner",
-        "Owner",
-        Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"),
-    );
-    let owner = system.users().register(owner).await.unwrap().id;
-    let room = system.rooms().create(NewRoom::titled(owner, "A room")).await.unwrap();
+    let mut users = Vec::new();
+    for name in ["owner", "guest"] {
+        let hash = Secret::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g");
+        let user = system.users().register(NewUser::named(name, name, hash)).await;
+        users.push(user.unwrap().id);
+    }
+    let room = system
+        .rooms()
+        .create(NewRoom::titled(users[0], "A room"))
+        .await
+        .unwrap();
     store.close().await.unwrap();
-    (room.id, owner)
+    (room.id, users[1])
 }
