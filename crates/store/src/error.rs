@@ -84,6 +84,14 @@ pub enum Error {
         /// The setting and its value.
         setting: String,
     },
+    /// A variable of the environment has no value of its kind. Which it has is not shown.
+    #[error("the variable {name} must be {expected}")]
+    Setting {
+        /// Its name.
+        name: String,
+        /// What it must be.
+        expected: &'static str,
+    },
     /// The address of the database is not one this build can use.
     #[error("cannot use this database address: {reason}")]
     Address {

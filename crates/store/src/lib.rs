@@ -128,7 +128,7 @@ pub use audit::{
     Observation,
 };
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
-pub use connect::ConnectSettings;
+pub use connect::{ConnectSettings, TlsMode, TlsSettings};
 pub use erasure::ErasureReceipt;
 pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};

@@ -57,7 +57,8 @@ impl Store {
     ///
     /// # Errors
     /// As of [`Store::connect`].
-    pub async fn connect_with(url: &str, settings: StoreSettings) -> Result<Self> {
+    pub async fn connect_with(url: &str, mut settings: StoreSettings) -> Result<Self> {
+        settings.connect = settings.connect.with_address(url)?;
         let db = connect::open(url, &settings.connect).await?;
         Self::from_connection(db, settings).await
     }

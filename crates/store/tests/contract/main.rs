@@ -13,6 +13,7 @@ mod accounts_support;
 mod address;
 mod catalog;
 mod checks;
+mod collector;
 mod declared;
 mod harness;
 mod hot_rooms_support;
@@ -47,6 +48,7 @@ mod immutability;
 mod input;
 mod leave_stay;
 mod lifecycle;
+mod logged;
 mod logins;
 mod migrations;
 mod migrations_at_once;
@@ -112,6 +114,7 @@ fn main() -> std::process::ExitCode {
         input::cases(),
         leave_stay::cases(),
         lifecycle::cases(),
+        logged::cases(),
         logins::cases(),
         migrations::cases(),
         migrations_at_once::cases(),
@@ -153,5 +156,6 @@ fn main() -> std::process::ExitCode {
         users::cases(),
         writer::cases(),
     ];
+    collector::install();
     harness::run(cases.into_iter().flatten().collect())
 }

@@ -1,0 +1,119 @@
+//! Collects what the process logs, at every level: the suite's one `tracing` subscriber and `log` logger.
+
+use std::collections::BTreeSet;
+use std::fmt::{Debug, Write as _};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber};
+
+/// How many cases look at what is logged now.
+static LOOKING: AtomicUsize = AtomicUsize::new(0);
+static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+fn logged() -> MutexGuard<'static, BTreeSet<String>> {
+    LOGGED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// While it is there, everything that anybody logs is collected.
+pub struct Looking;
+
+impl Looking {
+    pub fn begin() -> Self {
+        LOOKING.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+
+    /// Every record so far, its target and level first. Others that run meanwhile are among them.
+    pub fn records(&self) -> Vec<String> {
+        logged().iter().cloned().collect()
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        LOOKING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+pub fn install() {
+    tracing::subscriber::set_global_default(Collector::default()).unwrap();
+    log::set_boxed_logger(Box::new(Collector::default())).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+}
+
+#[derive(Default)]
+struct Collector {
+    spans: AtomicU64,
+}
+
+/// The fields of a record, as text.
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let _ = write!(self.0, " {field}={value:?}");
+    }
+}
+
+fn collect(metadata: &Metadata<'_>, fields: impl FnOnce(&mut Fields)) {
+    if LOOKING.load(Ordering::SeqCst) == 0 {
+        return;
+    }
+    let mut text = Fields(format!(
+        "{} {} {}",
+        metadata.target(),
+        metadata.level(),
+        metadata.name()
+    ));
+    fields(&mut text);
+    logged().insert(text.0);
+}
+
+impl Subscriber for Collector {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        LOOKING.load(Ordering::SeqCst) > 0
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        collect(span.metadata(), |fields| span.record(fields));
+        Id::from_u64(1 + self.spans.fetch_add(1, Ordering::SeqCst))
+    }
+
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        let mut text = Fields(format!("record of {span:?}"));
+        values.record(&mut text);
+        logged().insert(text.0);
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        collect(event.metadata(), |fields| event.record(fields));
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+impl log::Log for Collector {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        LOOKING.load(Ordering::SeqCst) > 0
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if LOOKING.load(Ordering::SeqCst) > 0 {
+            logged().insert(format!("{} {} {}", record.target(), record.level(), record.args()));
+        }
+    }
+
+    fn flush(&self) {}
+}
