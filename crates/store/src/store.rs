@@ -4,12 +4,12 @@ use std::future::Future;
 use std::time::Duration;
 
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query, SelectStatement};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseExecutor};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use crate::actor::Actor;
 use crate::audit::writer::{AuditWriter, WriterSettings};
 use crate::context::Context;
-use crate::database::{Dialect, connect, durability, fault};
+use crate::database::{Dialect, Executor, connect, durability, fault};
 use crate::error::{Error, REQUIRED_MIGRATION, Result};
 use crate::settings::{Durability, StoreSettings};
 use crate::unit::sealed::Sealed;
@@ -35,8 +35,8 @@ pub struct Store {
 impl Sealed for Store {}
 
 impl Source for Store {
-    fn executor(&self) -> DatabaseExecutor<'_> {
-        DatabaseExecutor::Connection(self.context.db())
+    fn executor(&self) -> Executor<'_> {
+        self.context.connections().into()
     }
 
     fn context(&self) -> &Context {
@@ -63,7 +63,9 @@ impl Store {
         Self::from_connection(db, settings).await
     }
 
-    /// A store over a pool that [`connect::open`] made.
+    /// A store over a pool that [`connect::open`] made. On PostgreSQL it asks the session for its limits on locks and statements. Where one
+    /// that the settings want is not there, as behind a pooler, each change is a transaction that sets both for itself: two round
+    /// trips more, and a warning; see docs/CONFIGURATION.md for how to spare them.
     ///
     /// # Errors
     /// [`Error::Unmigrated`] when the schema is not there; [`Error::NotDurable`] when the database may forget commits.
@@ -73,6 +75,7 @@ impl Store {
         };
         store.require_schema().await?;
         store.require_durability().await?;
+        store.look_for_limits().await?;
         Ok(store)
     }
 
@@ -103,6 +106,25 @@ impl Store {
             Some(setting) => Err(Error::NotDurable { setting }),
             None => Ok(()),
         }
+    }
+
+    async fn look_for_limits(&self) -> Result<()> {
+        let (dialect, connect) = (self.context.dialect(), &self.context.settings().connect);
+        if dialect == Dialect::Sqlite {
+            return Ok(());
+        }
+        let (locks, statements) = durability::limits(dialect, self.context.db())
+            .await
+            .map_err(|error| fault::read(dialect, &error, "connect", false))?;
+        let is_missing =
+            (!locks && !connect.lock_timeout.is_zero()) || (!statements && !connect.statement_timeout.is_zero());
+        if is_missing {
+            tracing::warn!(
+                "the sessions have no lock_timeout or statement_timeout: each change is a transaction that sets them"
+            );
+            self.context.set_limits_itself();
+        }
+        Ok(())
     }
 
     /// Asks the database whether it is there and has the schema; one round trip. For a service's readiness probe.

@@ -7,12 +7,12 @@ use std::future::Future;
 
 use chrono::{DateTime, Utc};
 use entity::user;
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseExecutor, DbErr, QueryFilter, QueryResult, QueryTrait, Statement};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, QueryFilter, QueryResult, QueryTrait, Statement};
 
 use crate::actor::Actor;
 use crate::authority::Operation as Asked;
 use crate::context::Context;
-use crate::database::{Dialect, fault};
+use crate::database::{Dialect, Executor, fault};
 use crate::error::{Error, Result, Subject};
 use crate::notice::Notice;
 use crate::operation::{Answer, Grouped, Moment, Operation, Plan, contested, is_contested};
@@ -33,16 +33,10 @@ pub(crate) mod sealed {
 /// Something to read from: a [`crate::Store`], an [`Acting`] or a [`Unit`], which sees its own changes.
 pub trait Source: sealed::Sealed + Send + Sync {
     #[doc(hidden)]
-    fn executor(&self) -> DatabaseExecutor<'_>;
+    fn executor(&self) -> Executor<'_>;
 
     #[doc(hidden)]
     fn context(&self) -> &Context;
-
-    /// Whether its statements are in no transaction.
-    #[doc(hidden)]
-    fn stands_alone(&self) -> bool {
-        true
-    }
 
     /// Runs one statement that reads.
     #[doc(hidden)]
@@ -52,11 +46,7 @@ pub trait Source: sealed::Sealed + Send + Sync {
         statement: Statement,
     ) -> impl Future<Output = Result<Vec<QueryResult>>> + Send {
         async move {
-            let rows = if self.stands_alone() {
-                self.context().connections().query_all_raw(statement).await
-            } else {
-                self.executor().query_all_raw(statement).await
-            };
+            let rows = self.executor().query_all_raw(statement).await;
             rows.map_err(|error| self.failed(&error, during))
         }
     }
@@ -112,8 +102,7 @@ impl Acting {
 
     async fn attempt_untold<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
         let dialect = self.context.dialect();
-        // SQLite's time is read once the right to write is there.
-        if dialect == Dialect::Sqlite {
+        if self.context.changes_in_units() {
             return self.attempt_in_unit(operation).await;
         }
         let moment = moment(&self.context, self.context.now(), &self.actor);
@@ -187,8 +176,8 @@ impl Acting {
 }
 
 impl Source for Acting {
-    fn executor(&self) -> DatabaseExecutor<'_> {
-        DatabaseExecutor::Connection(self.context.db())
+    fn executor(&self) -> Executor<'_> {
+        self.context.connections().into()
     }
 
     fn context(&self) -> &Context {
@@ -228,7 +217,7 @@ pub(crate) fn moment<'a>(context: &'a Context, now: DateTime<Utc>, actor: &'a Ac
 }
 
 /// An event's actor is not looked for before it is appended: what checks its references says whether there is such a user.
-async fn missing_actor(context: &Context, db: &DatabaseExecutor<'_>, actor: &Actor, error: Error) -> Error {
+async fn missing_actor(context: &Context, db: &Executor<'_>, actor: &Actor, error: Error) -> Error {
     let Some(user) = actor.user_id() else {
         return error;
     };

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{DatabaseExecutor, DatabaseTransaction, DbErr, TransactionTrait};
+use sea_orm::DbErr;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Acting, Attempt, Sink, Source, TRIES_WITHOUT_REASON, missing_actor, moment};
 use crate::actor::Actor;
 use crate::context::Context;
-use crate::database::{Dialect, fault};
+use crate::database::{Dialect, Executor, Transaction, fault};
 use crate::error::{Error, Result};
 use crate::notice::Notice;
 use crate::operation::{Answer, Operation, contested};
@@ -36,7 +36,7 @@ pub(crate) struct OpenUnit {
     actor: Actor,
     now: DateTime<Utc>,
     health: AtomicU8,
-    transaction: DatabaseTransaction,
+    transaction: Transaction,
     /// After the transaction, so that it is given back when that is gone.
     turn: Option<OwnedMutexGuard<()>>,
     /// After the turn, which it may need.
@@ -101,14 +101,18 @@ impl OpenUnit {
                 Some(turn.await.map_err(|_| Error::busy("the right to write", patience))?)
             }
         };
-        let (db, options) = (context.db().clone(), context.dialect().begin_options());
-        // In a task of its own: a BEGIN that is cut off by the caller's timeout would leave a pooled connection in doubt.
-        let begun = tokio::spawn(async move { db.begin_with_options(options).await }).await;
-        let transaction = begun
-            .map_err(|_| Error::Aborted {
-                reason: "the runtime is shutting down",
-            })?
-            .map_err(|error| fault::read(context.dialect(), &error, "begin", false))?;
+        let begun = match context.dialect() {
+            Dialect::Postgres => context.begin().await,
+            // In a task of its own: a BEGIN that is cut off by the caller's timeout would leave a pooled connection in doubt.
+            Dialect::Sqlite => {
+                let beginning = context.clone();
+                let begun = tokio::spawn(async move { beginning.begin().await }).await;
+                begun.map_err(|_| Error::Aborted {
+                    reason: "the runtime is shutting down",
+                })?
+            }
+        };
+        let transaction = begun.map_err(|error| fault::read(context.dialect(), &error, "begin", false))?;
         Ok(Self::new(
             context.clone(),
             actor.clone(),
@@ -122,7 +126,7 @@ impl OpenUnit {
         context: Context,
         actor: Actor,
         now: DateTime<Utc>,
-        transaction: DatabaseTransaction,
+        transaction: Transaction,
         turn: Option<OwnedMutexGuard<()>>,
     ) -> Self {
         let noted = Noted {
@@ -140,8 +144,8 @@ impl OpenUnit {
         }
     }
 
-    fn executor(&self) -> DatabaseExecutor<'_> {
-        DatabaseExecutor::Transaction(&self.transaction)
+    pub(super) fn executor(&self) -> Executor<'_> {
+        (&self.transaction).into()
     }
 
     /// An error of the database: the transaction can no longer be committed.
@@ -227,7 +231,7 @@ impl OpenUnit {
 
     /// What cannot be rolled back is a lost connection, which the server rolls back by itself.
     pub(super) async fn roll_back(self) {
-        let _ = self.transaction.rollback().await;
+        let _ = self.transaction.roll_back().await;
         drop(self.turn);
         let attempts = self.noted.take();
         if let Err(error) = Noted::append(self.noted.acting.clone(), attempts).await {
@@ -266,6 +270,12 @@ impl Unit {
         Ok(())
     }
 
+    /// Lets its statements take as long as they take: for maintenance.
+    pub(crate) async fn without_limits(&self) -> Result<()> {
+        let done = self.open.transaction.without_limits().await;
+        done.map_err(|error| self.open.spoiled_by(&error, "begin"))
+    }
+
     /// Another handle of the same unit.
     pub(crate) fn share(&self) -> Self {
         let open = Arc::clone(&self.open);
@@ -288,16 +298,12 @@ impl Unit {
 }
 
 impl Source for Unit {
-    fn executor(&self) -> DatabaseExecutor<'_> {
+    fn executor(&self) -> Executor<'_> {
         self.open.executor()
     }
 
     fn context(&self) -> &Context {
         &self.open.context
-    }
-
-    fn stands_alone(&self) -> bool {
-        false
     }
 
     fn failed(&self, error: &DbErr, during: &'static str) -> Error {

@@ -10,6 +10,11 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 
+use crate::harness::note_sent;
+
+/// Where the store tells of statements.
+const SQL: &str = "conferencing_store::sql";
+
 /// How many cases look at what is logged now.
 static LOOKING: AtomicUsize = AtomicUsize::new(0);
 static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -59,6 +64,19 @@ impl Visit for Fields {
     }
 }
 
+/// Notes the statement that an event tells of.
+struct Sent;
+
+impl Visit for Sent {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "statement" {
+            note_sent(value);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+}
+
 fn collect(metadata: &Metadata<'_>, fields: impl FnOnce(&mut Fields)) {
     if LOOKING.load(Ordering::SeqCst) == 0 {
         return;
@@ -78,8 +96,8 @@ impl Subscriber for Collector {
         Interest::sometimes()
     }
 
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        LOOKING.load(Ordering::SeqCst) > 0
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == SQL || LOOKING.load(Ordering::SeqCst) > 0
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
@@ -96,6 +114,9 @@ impl Subscriber for Collector {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
+        if event.metadata().target() == SQL {
+            event.record(&mut Sent);
+        }
         collect(event.metadata(), |fields| event.record(fields));
     }
 

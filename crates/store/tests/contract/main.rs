@@ -18,6 +18,7 @@ mod declared;
 mod harness;
 mod hot_rooms_support;
 mod metering;
+mod pooler;
 mod rows;
 mod violations;
 mod wire;
@@ -48,6 +49,7 @@ mod immutability;
 mod input;
 mod leave_stay;
 mod lifecycle;
+mod limits;
 mod logged;
 mod logins;
 mod migrations;
@@ -81,6 +83,7 @@ mod sign_in_methods;
 mod standing;
 mod statements;
 mod stays;
+mod tls;
 mod tokens;
 mod traffic;
 mod unit;
@@ -114,6 +117,7 @@ fn main() -> std::process::ExitCode {
         input::cases(),
         leave_stay::cases(),
         lifecycle::cases(),
+        limits::cases(),
         logged::cases(),
         logins::cases(),
         migrations::cases(),
@@ -147,6 +151,7 @@ fn main() -> std::process::ExitCode {
         standing::cases(),
         statements::cases(),
         stays::cases(),
+        tls::cases(),
         tokens::cases(),
         traffic::cases(),
         audit_plans::cases(),

@@ -79,12 +79,20 @@ pub const PARAMETERS: &[Parameter] = &[
         to.max_lifetime = duration(value)?;
         Some(())
     }),
+    both("slow_statement", DURATION, |to, value| {
+        to.slow_statement = duration(value)?;
+        Some(())
+    }),
     postgres("statement_timeout", DURATION, |to, value| {
         to.statement_timeout = duration(value)?;
         Some(())
     }),
     postgres("lock_timeout", DURATION, |to, value| {
         to.lock_timeout = duration(value)?;
+        Some(())
+    }),
+    postgres("answer_grace", DURATION, |to, value| {
+        to.answer_grace = duration(value)?;
         Some(())
     }),
     postgres("application_name", NAME, |to, value| {

@@ -29,17 +29,23 @@ pub struct ConnectSettings {
     /// How many connections the pool keeps open when nobody needs them: 0. An SQLite database in memory keeps its one.
     pub min_connections: u32,
     /// How long a call waits for a connection before it fails as transient: 10 s, never zero. Also for the right to write on
-    /// SQLite.
+    /// SQLite, and for the answer to BEGIN, which behind a pooler is a wait for a connection as well.
     pub acquire_timeout: Duration,
     /// When a connection that nobody needs is closed: after 10 min. Zero: never.
     pub idle_timeout: Duration,
     /// How old a connection gets before it is replaced: 30 min. Zero: as old as it likes.
     pub max_lifetime: Duration,
-    /// How long PostgreSQL works on one statement before it gives it up, waits for locks included: 30 s. Zero:
+    /// How long PostgreSQL works on one statement before it gives it up ([`Error::TimedOut`]), waits for locks included: 30 s. Zero:
     /// as long as it takes. SQLite knows none.
     pub statement_timeout: Duration,
-    /// How long one statement waits for one lock on PostgreSQL before it is given up: 5 s. Zero: for ever.
+    /// How long one statement waits for one lock on PostgreSQL before it is given up ([`Error::TimedOut`]): 5 s. Zero: for ever.
     pub lock_timeout: Duration,
+    /// How much longer than `statement_timeout` the store waits for PostgreSQL's answer before it closes the connection: 5 s. It
+    /// ends what the server's own limits cannot: a silent network, a pooler that has no connection to give. Without a
+    /// `statement_timeout` there is no such end.
+    pub answer_grace: Duration,
+    /// A statement that takes longer is told of as slow, by a warning and a metric with its operation's name: 1 s. Zero: none is.
+    pub slow_statement: Duration,
     /// What PostgreSQL shows of this process in `pg_stat_activity`: `conferencing-store`.
     pub application_name: String,
     /// A pooler in transaction mode stands before PostgreSQL. No session of its own is asked for then, see
@@ -87,6 +93,8 @@ impl Default for ConnectSettings {
             max_lifetime: Duration::from_secs(30 * 60),
             statement_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(5),
+            answer_grace: Duration::from_secs(5),
+            slow_statement: Duration::from_secs(1),
             application_name: "conferencing-store".to_owned(),
             pgbouncer: false,
             tls: TlsSettings::default(),
@@ -133,5 +141,10 @@ impl ConnectSettings {
             }
         }
         Ok(self)
+    }
+
+    /// How long to wait for the answer to a statement.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        (!self.statement_timeout.is_zero()).then(|| self.statement_timeout + self.answer_grace)
     }
 }
