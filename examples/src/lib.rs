@@ -2,6 +2,7 @@
 //! people to read.
 
 mod stage;
+mod telemetry;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -15,6 +16,7 @@ use conferencing_store::connect;
 use conferencing_store::{Error, Store, StoreSettings};
 
 pub use stage::Stage;
+pub use telemetry::{follow, play, recorder};
 
 /// Which database an example runs on.
 #[derive(Args, Debug)]

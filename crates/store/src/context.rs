@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{DatabaseConnection, DbErr};
@@ -15,6 +15,7 @@ use crate::clock::{self, Ids};
 use crate::database::lease::Connections;
 use crate::database::{Dialect, Transaction};
 use crate::settings::{EmptyRoomPolicy, ModerationReasons, RetryPolicy, StoreSettings};
+use crate::telemetry;
 use crate::tokens::KeyRing;
 
 /// A pool and its settings. Cheap to clone; all clones share one pool.
@@ -124,6 +125,11 @@ impl Context {
         self.inner.connections.begin(self.inner.dialect, opening).await
     }
 
+    /// A statement of `operation` has come to its end.
+    pub(crate) fn sent(&self, operation: &'static str, begun: Instant) {
+        telemetry::sent(operation, begun, self.inner.settings.connect.slow_statement);
+    }
+
     pub(crate) fn turn(&self) -> Arc<Mutex<()>> {
         Arc::clone(&self.inner.turn)
     }
@@ -207,6 +213,11 @@ pub(crate) struct Retries {
 }
 
 impl Retries {
+    /// How many tries were made.
+    pub(crate) fn made(&self) -> u32 {
+        self.made
+    }
+
     /// Pauses and says true, or says false when all tries are used up.
     pub(crate) async fn another(&mut self) -> bool {
         if self.made >= self.policy.attempts {

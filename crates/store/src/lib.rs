@@ -73,6 +73,7 @@
 //! | [`tokens`] | providers' tokens, encrypted at rest, and their keys |
 //! | [`clock`] | time, ids and room codes, which tests replace |
 //! | [`connect`] | opening a database |
+//! | [`telemetry`] | spans and metrics |
 //! | `operation`, `rules` (private) | the shape of every change; locks and guards that several share |
 //! | `database` (private) | what differs between PostgreSQL and SQLite |
 //! | `input` (private) | rules that input keeps before the database is asked |
@@ -112,6 +113,7 @@ mod settings;
 pub mod statements;
 pub mod statistics;
 mod store;
+pub mod telemetry;
 pub mod tokens;
 pub mod unit;
 pub mod users;

@@ -1,7 +1,7 @@
 //! The store: what a service holds. Opening it, reading through it, units of work.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::database::{Dialect, Executor, connect, durability, fault};
 use crate::error::{Error, REQUIRED_MIGRATION, Result};
 use crate::settings::{Durability, StoreSettings};
+use crate::telemetry::{self, PoolUsage};
 use crate::unit::sealed::Sealed;
 use crate::unit::{Acting, OpenUnit, Source, Unit};
 
@@ -144,6 +145,14 @@ impl Store {
         })
     }
 
+    /// The pool's connections now; sets the gauges of docs/TELEMETRY.md too, which are otherwise as old as the last connection that was
+    /// waited for. For whoever hands the metrics out.
+    pub fn pool_usage(&self) -> PoolUsage {
+        let usage = self.context.connections().usage();
+        telemetry::pool(usage);
+        usage
+    }
+
     /// Writes in the name of `actor`, each operation a unit of work of its own.
     pub fn acting(&self, actor: &Actor) -> Acting {
         Acting::new(self.context.clone(), actor.clone())
@@ -209,20 +218,27 @@ impl Store {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
+        let begun = Instant::now();
         let mut retries = self.context.retries();
-        loop {
+        let result = loop {
             let failure = match self.begin(actor).await {
                 Ok(unit) => match self.run_once(unit, &mut work).await {
-                    Once::Done(result) => return result,
+                    Once::Done(result) => break result,
                     Once::Again(error) => error,
                 },
                 Err(error @ Error::Transient { .. }) => error.into(),
-                Err(error) => return Err(error.into()),
+                Err(error) => break Err(error.into()),
             };
+            let made = retries.made();
             if !retries.another().await {
-                return Err(failure);
+                break Err(failure);
             }
-        }
+            telemetry::tried_again("unit", "transient", made);
+        };
+        // The error is the caller's own type.
+        let outcome = if result.is_ok() { "done" } else { "failed" };
+        telemetry::ended("unit", outcome, begun.elapsed());
+        result
     }
 
     async fn run_once<T, E, F, Fut>(&self, unit: Unit, work: &mut F) -> Once<T, E>

@@ -13,6 +13,7 @@ use sea_orm::{
 };
 
 use super::{Dialect, Transaction};
+use crate::telemetry::PoolUsage;
 
 /// A pool, as single statements use it.
 #[derive(Clone, Debug)]
@@ -54,6 +55,20 @@ impl Connections {
         begun.map(Transaction::Driver)
     }
 
+    /// The pool's connections now. One that is kept at hand is idle.
+    pub(crate) fn usage(&self) -> PoolUsage {
+        #[cfg(feature = "postgres")]
+        if let Some(leases) = &self.leases {
+            return leases.usage();
+        }
+        #[cfg(feature = "sqlite")]
+        if let sea_orm::DatabaseConnectionType::SqlxSqlitePoolConnection(_) = &self.db.inner {
+            let pool = self.db.get_sqlite_connection_pool();
+            return usage(pool.size(), pool.num_idle(), pool.options().get_max_connections());
+        }
+        usage(0, 0, 0)
+    }
+
     pub(crate) fn db(&self) -> &DatabaseConnection {
         &self.db
     }
@@ -64,6 +79,15 @@ impl Connections {
         if let Some(leases) = &self.leases {
             leases.close();
         }
+    }
+}
+
+fn usage(open: u32, idle: usize, most: u32) -> PoolUsage {
+    let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(open);
+    PoolUsage {
+        in_use: open - idle,
+        idle,
+        most,
     }
 }
 
@@ -110,6 +134,7 @@ mod postgres {
 
     use crate::database::session::Session;
     use crate::database::transaction::postgres::Open;
+    use crate::telemetry::{self, PoolUsage};
 
     /// How long a connection is kept that nobody needs.
     const IDLE: Duration = Duration::from_millis(10);
@@ -150,8 +175,15 @@ mod postgres {
             }
         }
 
+        pub(super) fn usage(&self) -> PoolUsage {
+            let idle = self.pool.num_idle() + self.lock().idle.len();
+            super::usage(self.pool.size(), idle, self.pool.options().get_max_connections())
+        }
+
         pub(super) async fn begin(&self, opening: &str) -> Result<Open, DbErr> {
-            Open::begin(&self.pool, self.patience, opening).await
+            let open = Open::begin(&self.pool, self.patience, opening).await;
+            telemetry::pool(self.usage());
+            open
         }
 
         fn lock(&self) -> MutexGuard<'_, AtHand> {
@@ -185,6 +217,7 @@ mod postgres {
 
         async fn acquire(&self) -> Result<Leased, DbErr> {
             let session = Session::acquire(&self.pool, self.patience).await?;
+            telemetry::pool(self.usage());
             let now = Instant::now();
             Ok(Leased {
                 session,

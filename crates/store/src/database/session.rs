@@ -1,6 +1,6 @@
 //! A connection to PostgreSQL, and statements on it, each of which is waited for only so long.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::pool::PoolConnection;
 use sea_orm::sqlx::postgres::PgRow;
@@ -9,6 +9,7 @@ use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlxError, Statement, Values};
 use sea_query_sqlx::SqlxValues;
 
 use super::fault;
+use crate::telemetry;
 
 /// A connection that the pool gave.
 #[derive(Debug)]
@@ -22,7 +23,10 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) async fn acquire(pool: &PgPool, patience: Option<Duration>) -> Result<Self, DbErr> {
-        let connection = pool.acquire().await.map_err(|error| match error {
+        let begun = Instant::now();
+        let connection = pool.acquire().await;
+        telemetry::acquired(begun);
+        let connection = connection.map_err(|error| match error {
             SqlxError::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
             SqlxError::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
             error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),

@@ -1,6 +1,8 @@
 //! An open transaction. On SQLite it is SeaORM's. On PostgreSQL it is this module's own, because SeaORM's can neither begin with limits of
 //! its own in the same round trip nor let go of a connection that does not answer.
 
+use std::pin::Pin;
+
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 
 use super::lease::Connections;
@@ -70,33 +72,53 @@ impl Transaction {
     }
 }
 
+/// What a method of [`ConnectionTrait`] returns.
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DbErr>> + Send + 'a>>;
+
+/// Written as the trait's own macro would have it, but for the box around the box that the target makes.
 macro_rules! hand_on {
     ($type:ty, $this:ident, $($pattern:pat => $target:expr),+) => {
-        #[async_trait::async_trait]
         impl ConnectionTrait for $type {
             fn get_database_backend(&self) -> DbBackend {
                 let $this = self;
                 match $this { $($pattern => $target.get_database_backend()),+ }
             }
 
-            async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+            fn execute_raw<'this, 'a>(&'this self, statement: Statement) -> Answer<'a, ExecResult>
+            where
+                'this: 'a,
+                Self: 'a,
+            {
                 let $this = self;
-                match $this { $($pattern => $target.execute_raw(statement).await),+ }
+                match $this { $($pattern => $target.execute_raw(statement)),+ }
             }
 
-            async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+            fn execute_unprepared<'this, 'sql, 'a>(&'this self, sql: &'sql str) -> Answer<'a, ExecResult>
+            where
+                'this: 'a,
+                'sql: 'a,
+                Self: 'a,
+            {
                 let $this = self;
-                match $this { $($pattern => $target.execute_unprepared(sql).await),+ }
+                match $this { $($pattern => $target.execute_unprepared(sql)),+ }
             }
 
-            async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+            fn query_one_raw<'this, 'a>(&'this self, statement: Statement) -> Answer<'a, Option<QueryResult>>
+            where
+                'this: 'a,
+                Self: 'a,
+            {
                 let $this = self;
-                match $this { $($pattern => $target.query_one_raw(statement).await),+ }
+                match $this { $($pattern => $target.query_one_raw(statement)),+ }
             }
 
-            async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+            fn query_all_raw<'this, 'a>(&'this self, statement: Statement) -> Answer<'a, Vec<QueryResult>>
+            where
+                'this: 'a,
+                Self: 'a,
+            {
                 let $this = self;
-                match $this { $($pattern => $target.query_all_raw(statement).await),+ }
+                match $this { $($pattern => $target.query_all_raw(statement)),+ }
             }
         }
     };

@@ -10,17 +10,19 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use entity::RoomId;
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
 use tokio::sync::oneshot;
 
-use super::{Acting, Attempt, OpenUnit, Sink, moment};
+use super::{Acting, Attempt, OpenUnit, moment};
 use crate::actor::Actor;
 use crate::context::Context;
 use crate::database::{Dialect, fault};
 use crate::error::{Error, Result};
 use crate::operation::{Answer, Grouped, Member};
+use crate::telemetry;
 
 /// The most that one statement does. Beyond that a statement's own cost grows, and with it the time that the room is locked.
 const MOST: usize = 256;
@@ -147,7 +149,7 @@ impl<O: Grouped> Turn<O> {
             if reply.is_closed() {
                 continue;
             }
-            let outcome = Acting::new(self.context.clone(), actor).perform(operation).await;
+            let outcome = Acting::new(self.context.clone(), actor).do_it(operation).await;
             let done = outcome.is_ok();
             if let Err(error @ Error::TimedOut { .. }) = &outcome {
                 // The others would wait as long, one after the other.
@@ -172,10 +174,12 @@ impl<O: Grouped> Turn<O> {
         let members: Vec<_> = those.iter().map(Waiting::member).collect();
         let at = moment(&self.context, self.context.now(), &those[0].actor);
         let statement = O::together(&at, self.room, &members).as_one_statement();
+        let begun = Instant::now();
         let rows = if self.context.changes_in_units() {
             self.in_a_unit(statement, &those[0].actor).await?
         } else {
             let rows = self.context.connections().query_all_raw(statement).await;
+            self.context.sent(O::NAME, begun);
             rows.map_err(|error| Failure::of(fault::read(dialect, &error, O::NAME, true)))?
         };
         let read = |row: &QueryResult| {
@@ -280,7 +284,7 @@ impl<O: Grouped> Drop for Turn<O> {
     }
 }
 
-/// What [`Sink::perform_grouped`] does.
+/// What [`super::Sink::perform_grouped`] does.
 pub(super) async fn perform<O: Grouped>(acting: &Acting, operation: O) -> Result<O::Output> {
     let lines: Arc<Lines<O>> = acting.context.shared();
     let room = operation.room();
@@ -303,6 +307,9 @@ pub(super) async fn perform<O: Grouped>(acting: &Acting, operation: O) -> Result
             }
         }
     };
+    if let Some(span) = telemetry::current() {
+        telemetry::about(&span, "room", room.as_uuid());
+    }
     let (operation, turn) = match entered {
         Err(operation) => {
             let turn = Turn {
@@ -320,7 +327,7 @@ pub(super) async fn perform<O: Grouped>(acting: &Acting, operation: O) -> Result
             Err(_) => return Err(Error::Indeterminate { during: O::NAME }),
         },
     };
-    let output = acting.perform(operation).await;
+    let output = acting.do_it(operation).await;
     drop(turn);
     output
 }

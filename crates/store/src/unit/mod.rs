@@ -4,6 +4,7 @@ mod group;
 mod transaction;
 
 use std::future::Future;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use entity::user;
@@ -17,6 +18,7 @@ use crate::error::{Error, Result, Subject};
 use crate::notice::Notice;
 use crate::operation::{Answer, Grouped, Moment, Operation, Plan, contested, is_contested};
 use crate::scope;
+use crate::telemetry;
 
 pub(crate) use transaction::OpenUnit;
 pub use transaction::Unit;
@@ -45,10 +47,12 @@ pub trait Source: sealed::Sealed + Send + Sync {
         during: &'static str,
         statement: Statement,
     ) -> impl Future<Output = Result<Vec<QueryResult>>> + Send {
-        async move {
+        telemetry::observe(during, async move {
+            let begun = Instant::now();
             let rows = self.executor().query_all_raw(statement).await;
+            self.context().sent(during, begun);
             rows.map_err(|error| self.failed(&error, during))
-        }
+        })
     }
 
     /// Translates an error of a read, and remembers it where it spoils a transaction.
@@ -107,7 +111,11 @@ impl Acting {
         }
         let moment = moment(&self.context, self.context.now(), &self.actor);
         if let Some(usual) = operation.usual(&moment) {
-            match usual.plan.run(dialect, self.context.connections()).await {
+            usual.plan.tell(&self.actor);
+            let begun = Instant::now();
+            let done = usual.plan.run(dialect, self.context.connections()).await;
+            self.context.sent(O::NAME, begun);
+            match done {
                 Ok(Some(_)) => return Ok(Attempt::Done(usual.answer)),
                 Ok(None) => {}
                 Err(error) => match fault::read(dialect, &error, O::NAME, true) {
@@ -123,8 +131,12 @@ impl Acting {
         if !plan.following().is_empty() {
             return self.attempt_in_unit(operation).await;
         }
+        plan.tell(&self.actor);
         let failed = |error: DbErr, changes| contested::<O>(fault::read(dialect, &error, O::NAME, changes));
-        match plan.run(dialect, self.context.connections()).await {
+        let begun = Instant::now();
+        let done = plan.run(dialect, self.context.connections()).await;
+        self.context.sent(O::NAME, begun);
+        match done {
             Ok(Some(row)) => O::Output::read(&row)
                 .map(Attempt::Done)
                 .map_err(|error| failed(error, false)),
@@ -163,15 +175,30 @@ impl Acting {
                     if tries >= TRIES_WITHOUT_REASON {
                         return Err(operation.given_up(tries));
                     }
+                    telemetry::tried_again(O::NAME, "contested", tries);
                 }
                 Err(error @ Error::Transient { .. }) => {
+                    let made = retries.made();
                     if !retries.another().await {
                         return Err(error);
                     }
+                    telemetry::tried_again(O::NAME, "transient", made);
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// As [`Sink::perform`], for those who tell of it themselves.
+    async fn do_it<O: Operation>(&self, operation: O) -> Result<O::Output> {
+        let refusal = match self.persist(operation).await {
+            Ok(output) => return Ok(output),
+            Err(refusal) => refusal,
+        };
+        if let Some(note) = Notice::of_attempt(&refusal) {
+            self.persist(note).await?;
+        }
+        Err(refusal)
     }
 }
 
@@ -190,19 +217,12 @@ impl Sink for Acting {
         &self.actor
     }
 
-    async fn perform<O: Operation>(&self, operation: O) -> Result<O::Output> {
-        let refusal = match self.persist(operation).await {
-            Ok(output) => return Ok(output),
-            Err(refusal) => refusal,
-        };
-        if let Some(note) = Notice::of_attempt(&refusal) {
-            self.persist(note).await?;
-        }
-        Err(refusal)
+    fn perform<O: Operation>(&self, operation: O) -> impl Future<Output = Result<O::Output>> + Send {
+        telemetry::observe(O::NAME, self.do_it(operation))
     }
 
-    async fn perform_grouped<O: Grouped>(&self, operation: O) -> Result<O::Output> {
-        group::perform(self, operation).await
+    fn perform_grouped<O: Grouped>(&self, operation: O) -> impl Future<Output = Result<O::Output>> + Send {
+        telemetry::observe(O::NAME, group::perform(self, operation))
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use sea_orm::DbErr;
@@ -16,6 +17,7 @@ use crate::database::{Dialect, Executor, Transaction, fault};
 use crate::error::{Error, Result};
 use crate::notice::Notice;
 use crate::operation::{Answer, Operation, contested};
+use crate::telemetry;
 
 /// Several operations that happen together or not at all, in one transaction, by one actor, at one time.
 ///
@@ -97,8 +99,10 @@ impl OpenUnit {
         let turn = match context.dialect() {
             Dialect::Postgres => None,
             Dialect::Sqlite => {
-                let turn = tokio::time::timeout(patience, context.turn().lock_owned());
-                Some(turn.await.map_err(|_| Error::busy("the right to write", patience))?)
+                let begun = Instant::now();
+                let turn = tokio::time::timeout(patience, context.turn().lock_owned()).await;
+                telemetry::acquired(begun);
+                Some(turn.map_err(|_| Error::busy("the right to write", patience))?)
             }
         };
         let begun = match context.dialect() {
@@ -183,13 +187,19 @@ impl OpenUnit {
         if let Some(error) = first.refused_already() {
             return Ok(Attempt::Refused(error.clone()));
         }
-        let Some(mut row) = first.run(dialect, &self.transaction).await? else {
+        first.tell(actor);
+        let begun = Instant::now();
+        let row = first.run(dialect, &self.transaction).await;
+        self.context.sent(O::NAME, begun);
+        let Some(mut row) = row? else {
             let refusal = first.explain(dialect, &self.executor()).await?;
             return Ok(Attempt::from_refusal(refusal));
         };
         for plan in first.following() {
-            let next = plan.run(dialect, &self.transaction).await?;
-            let next = next.ok_or(DbErr::RecordNotUpdated)?;
+            let begun = Instant::now();
+            let next = plan.run(dialect, &self.transaction).await;
+            self.context.sent(O::NAME, begun);
+            let next = next?.ok_or(DbErr::RecordNotUpdated)?;
             if plan.has_answer() {
                 row = next;
             }
@@ -316,15 +326,22 @@ impl Sink for Unit {
         &self.open.actor
     }
 
-    async fn perform<O: Operation>(&self, operation: O) -> Result<O::Output> {
-        for _ in 0..TRIES_WITHOUT_REASON {
+    fn perform<O: Operation>(&self, operation: O) -> impl Future<Output = Result<O::Output>> + Send {
+        telemetry::observe(O::NAME, self.do_it(operation))
+    }
+}
+
+impl Unit {
+    /// As [`Sink::perform`], for those who tell of it themselves.
+    async fn do_it<O: Operation>(&self, operation: O) -> Result<O::Output> {
+        for made in 0..TRIES_WITHOUT_REASON {
             match self.open.attempt(&operation).await? {
                 Attempt::Done(output) => return Ok(output),
                 Attempt::Refused(error) => {
                     self.open.noted.note(&error);
                     return Err(error);
                 }
-                Attempt::NoReason => {}
+                Attempt::NoReason => telemetry::tried_again(O::NAME, "contested", made + 1),
             }
         }
         Err(operation.given_up(TRIES_WITHOUT_REASON))

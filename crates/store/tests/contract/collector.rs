@@ -1,14 +1,17 @@
 //! Collects what the process logs, at every level: the suite's one `tracing` subscriber and `log` logger.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::{Debug, Write as _};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use metrics_util::debugging::{DebuggingRecorder, Snapshotter};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
+use tracing_core::span::Current;
 
 use crate::harness::note_sent;
 
@@ -17,6 +20,10 @@ const SQL: &str = "conferencing_store::sql";
 
 /// How many cases look at what is logged now.
 static LOOKING: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// The spans that this thread is in.
+    static ENTERED: RefCell<Vec<Id>> = const { RefCell::new(Vec::new()) };
+}
 static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 fn logged() -> MutexGuard<'static, BTreeSet<String>> {
@@ -44,7 +51,26 @@ impl Drop for Looking {
     }
 }
 
+static SNAPSHOTTER: OnceLock<Snapshotter> = OnceLock::new();
+
+/// The metrics that this process has emitted so far, each by its name and its labels, the labels sorted.
+pub fn emitted() -> BTreeSet<(String, Vec<(String, String)>)> {
+    let all = SNAPSHOTTER.get().unwrap().snapshot().into_vec().into_iter();
+    all.map(|(key, ..)| {
+        let labels = key.key().labels();
+        let mut labels: Vec<_> = labels
+            .map(|one| (one.key().to_owned(), one.value().to_owned()))
+            .collect();
+        labels.sort();
+        (key.key().name().to_owned(), labels)
+    })
+    .collect()
+}
+
 pub fn install() {
+    let recorder = DebuggingRecorder::new();
+    assert!(SNAPSHOTTER.set(recorder.snapshotter()).is_ok());
+    recorder.install().unwrap();
     tracing::subscriber::set_global_default(Collector::default()).unwrap();
     log::set_boxed_logger(Box::new(Collector::default())).unwrap();
     log::set_max_level(log::LevelFilter::Trace);
@@ -53,6 +79,7 @@ pub fn install() {
 #[derive(Default)]
 struct Collector {
     spans: AtomicU64,
+    known: Mutex<HashMap<u64, &'static Metadata<'static>>>,
 }
 
 /// The fields of a record, as text.
@@ -101,12 +128,29 @@ impl Subscriber for Collector {
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        collect(span.metadata(), |fields| span.record(fields));
-        Id::from_u64(1 + self.spans.fetch_add(1, Ordering::SeqCst))
+        let id = Id::from_u64(1 + self.spans.fetch_add(1, Ordering::SeqCst));
+        collect(span.metadata(), |fields| {
+            span.record(fields);
+            let _ = write!(fields.0, " span={}", id.into_u64());
+        });
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(id.into_u64(), span.metadata());
+        id
+    }
+
+    fn current_span(&self) -> Current {
+        let innermost = ENTERED.with_borrow(|spans| spans.last().cloned());
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let span = innermost.and_then(|id| {
+            known
+                .get(&id.into_u64())
+                .map(|metadata| Current::new(id.clone(), metadata))
+        });
+        span.unwrap_or_else(Current::none)
     }
 
     fn record(&self, span: &Id, values: &Record<'_>) {
-        let mut text = Fields(format!("record of {span:?}"));
+        let mut text = Fields(format!("record span={}", span.into_u64()));
         values.record(&mut text);
         logged().insert(text.0);
     }
@@ -120,9 +164,13 @@ impl Subscriber for Collector {
         collect(event.metadata(), |fields| event.record(fields));
     }
 
-    fn enter(&self, _: &Id) {}
+    fn enter(&self, span: &Id) {
+        ENTERED.with_borrow_mut(|spans| spans.push(span.clone()));
+    }
 
-    fn exit(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {
+        ENTERED.with_borrow_mut(|spans| drop(spans.pop()));
+    }
 }
 
 impl log::Log for Collector {

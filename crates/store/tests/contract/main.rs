@@ -83,6 +83,7 @@ mod sign_in_methods;
 mod standing;
 mod statements;
 mod stays;
+mod telemetry;
 mod tls;
 mod tokens;
 mod traffic;
@@ -151,6 +152,7 @@ fn main() -> std::process::ExitCode {
         standing::cases(),
         statements::cases(),
         stays::cases(),
+        telemetry::cases(),
         tls::cases(),
         tokens::cases(),
         traffic::cases(),
