@@ -13,8 +13,11 @@ FROM (
         ('users', 'tr_users_no_truncate', 'refuse_removal'),
         ('rooms', 'tr_rooms_kept', 'refuse_removal'),
         ('rooms', 'tr_rooms_no_truncate', 'refuse_removal'),
+        ('media_nodes', 'tr_media_nodes_kept', 'refuse_removal'),
+        ('media_nodes', 'tr_media_nodes_no_truncate', 'refuse_removal'),
         ('users', 'tr_users_rules', 'check_users'),
         ('rooms', 'tr_rooms_rules', 'check_rooms'),
+        ('media_nodes', 'tr_media_nodes_rules', 'check_media_nodes'),
         ('room_participants', 'tr_room_participants_rules', 'check_room_participants'),
         ('recordings', 'tr_recordings_rules', 'check_recordings')) AS of_tables(tablename, trigger, function)
 ) AS wanted

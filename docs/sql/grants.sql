@@ -8,10 +8,14 @@ REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM PUBLIC, meet_app, meet_auditor
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO meet_app, meet_auditor;
 
--- Rows of these are marked as deleted, never deleted. UPDATE is also what locking a row takes.
-GRANT SELECT, INSERT, UPDATE ON users, rooms, room_participants, recordings TO meet_app;
+-- Rows of these are marked as deleted or lost, never deleted. UPDATE is also what locking a row takes.
+GRANT SELECT, INSERT, UPDATE ON users, rooms, room_participants, media_nodes, recordings TO meet_app;
 -- Unlinking an account and erasing a user delete here.
 GRANT SELECT, INSERT, UPDATE, DELETE ON auth_providers TO meet_app;
+-- Marked once, and purged when it is old; a purge locks what it takes.
+GRANT SELECT, INSERT, UPDATE, DELETE ON inbox TO meet_app;
+-- Where consumers of the feed are.
+GRANT SELECT, INSERT, UPDATE ON feed_checkpoints TO meet_app;
 -- The audit log is appended to and read.
 GRANT SELECT, INSERT ON audit_logs TO meet_app;
 GRANT USAGE ON SEQUENCE audit_logs_sequence TO meet_app;

@@ -3,6 +3,7 @@
 
 mod stage;
 mod telemetry;
+pub mod webhooks;
 
 use std::fmt::Display;
 use std::io::Write;

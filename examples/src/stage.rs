@@ -55,6 +55,11 @@ impl Stage {
         self.clock.now()
     }
 
+    /// The clock itself.
+    pub fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
     /// Moves the clock on.
     pub fn pass(&self, minutes: i64) {
         self.clock.advance(TimeDelta::minutes(minutes));

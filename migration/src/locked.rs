@@ -232,6 +232,7 @@ async fn drop_functions(db: &DatabaseExecutor<'_>) -> Result<(), DbErr> {
         "check_audit_references()",
         "check_users()",
         "check_rooms()",
+        "check_media_nodes()",
         "check_room_participants()",
         "check_recordings()",
         "attach_audit_partition(text, timestamptz, timestamptz)",

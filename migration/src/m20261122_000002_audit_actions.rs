@@ -9,7 +9,7 @@ use crate::values;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-const ADDED: [&str; 22] = [
+const ADDED: [&str; 26] = [
     "USER_PROFILE_CHANGED",
     "USER_PASSWORD_CHANGED",
     "USER_VERIFIED",
@@ -25,6 +25,7 @@ const ADDED: [&str; 22] = [
     "ROOM_DELETED",
     "ROOM_RESTORED",
     "USER_UNBANNED",
+    "USER_STAY_CORRECTED",
     "RECORDING_PROGRESSED",
     "RECORDING_FAILED",
     "RECORDING_PROCESSING",
@@ -32,6 +33,9 @@ const ADDED: [&str; 22] = [
     "RECORDING_RETRIED",
     "RECORDING_RESTORED",
     "RECORDING_EXPIRY_CHANGED",
+    "RECORDING_REPORTED",
+    "MEDIA_NODE_REGISTERED",
+    "MEDIA_NODE_LOST",
 ];
 
 #[async_trait::async_trait]

@@ -64,6 +64,7 @@ pub enum AuditAction {
     RoomDeleted,
     RoomRestored,
     UserUnbanned,
+    UserStayCorrected,
     RecordingProgressed,
     RecordingFailed,
     RecordingProcessing,
@@ -71,6 +72,9 @@ pub enum AuditAction {
     RecordingRetried,
     RecordingRestored,
     RecordingExpiryChanged,
+    RecordingReported,
+    MediaNodeRegistered,
+    MediaNodeLost,
     // Added by m20261122_000003.
     AuditExported,
     AuditArchived,
@@ -230,7 +234,7 @@ mod tests {
 
     #[test]
     fn each_action_reads_back() {
-        assert_eq!(AuditAction::iter().count(), 31 + 22 + 2);
+        assert_eq!(AuditAction::iter().count(), 31 + 26 + 2);
         for action in AuditAction::iter() {
             let recorded = RecordedAction::from(action);
             assert_eq!(RecordedAction::from(recorded.name().as_str()), recorded);

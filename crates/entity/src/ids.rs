@@ -96,6 +96,8 @@ id_types! {
     RoomId,
     /// Key of a row of `room_participants`: one participation of one user in one room.
     ParticipantId,
+    /// Key of a row of `media_nodes`: one incarnation of a media server.
+    MediaNodeId,
     /// Key of a row of `recordings`.
     RecordingId,
     /// First half of the key of a row of `audit_logs`; the second is its timestamp.

@@ -1,4 +1,4 @@
-//! SeaORM entities of a conferencing platform's control plane: six tables, five enums.
+//! SeaORM entities of a conferencing platform's control plane: nine tables, five enums.
 //!
 //! One file a table, the enum that belongs to it beside it. [`ids`] has a key type for each table, so that a room's id
 //! cannot be passed where a user's is meant. [`Secret`] holds what must never be printed or serialised.
@@ -12,7 +12,10 @@
 pub mod audit_log;
 pub mod auth_provider;
 pub mod client_address;
+pub mod feed_checkpoint;
 pub mod ids;
+pub mod inbox_event;
+pub mod media_node;
 pub mod recording;
 pub mod room;
 pub mod room_participant;
@@ -22,7 +25,7 @@ pub mod user;
 pub use audit_log::{AuditAction, RecordedAction};
 pub use auth_provider::AuthProviderType;
 pub use client_address::ClientAddress;
-pub use ids::{AuditLogId, AuthProviderId, ParticipantId, RecordingId, RoomId, UserId};
+pub use ids::{AuditLogId, AuthProviderId, MediaNodeId, ParticipantId, RecordingId, RoomId, UserId};
 pub use recording::RecordingStatus;
 pub use room::RoomStatus;
 pub use room_participant::ParticipantRole;

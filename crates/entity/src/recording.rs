@@ -49,6 +49,9 @@ pub struct Model {
     /// The bucket.
     #[sea_orm(column_type = "String(StringLen::N(100))")]
     pub storage_bucket: String,
+    /// The media server's own id of the recorder; unique.
+    #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
+    pub egress_id: Option<String>,
     /// The name it is offered under.
     #[sea_orm(column_type = "String(StringLen::N(255))")]
     pub filename: String,

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::{ParticipantId, RoomId, UserId};
+use crate::{MediaNodeId, ParticipantId, RoomId, UserId};
 
 /// What a participant may do, the type `participant_role`.
 #[derive(
@@ -75,6 +75,8 @@ pub struct Model {
     pub ban_expires_at: Option<DateTimeUtc>,
     /// Whole seconds from `joined_at` to `left_at`; none while present.
     pub duration_seconds: Option<i32>,
+    /// The media node that serves it while present, where that was said; none once it ended, unless it ended because the node was lost.
+    pub node_id: Option<MediaNodeId>,
     /// The user.
     #[sea_orm(
         belongs_to,
@@ -93,6 +95,9 @@ pub struct Model {
     /// Who put the ban.
     #[sea_orm(belongs_to, relation_enum = "Banner", from = "banned_by", to = "id")]
     pub banner: BelongsTo<Option<super::user::Entity>>,
+    /// The media node.
+    #[sea_orm(belongs_to, relation_enum = "Node", from = "node_id", to = "id")]
+    pub node: BelongsTo<Option<super::media_node::Entity>>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -28,6 +28,8 @@ pub enum Operation {
     RecordLogin,
     ExportAuditLog,
     ArchiveAuditLog,
+    PurgeInbox,
+    KeepPresence,
 }
 
 /// What the actor is to the room, or to the user concerned. An owner who is present counts as the owner.
@@ -75,6 +77,8 @@ impl std::fmt::Display for Operation {
             Self::RecordLogin => "recording a login",
             Self::ExportAuditLog => "exporting the audit log",
             Self::ArchiveAuditLog => "archiving part of the audit log",
+            Self::PurgeInbox => "purging the inbox",
+            Self::KeepPresence => "keeping presence right",
         })
     }
 }
@@ -148,7 +152,7 @@ impl ActorRole {
 /// | kick or ban a PARTICIPANT, ban somebody absent | yes | | yes | yes | yes | |
 /// | kick or ban a CO_HOST | yes | | yes | yes | | |
 /// | change a recording | yes | | yes | | | |
-/// | process a recording, record a login, export or archive the audit log | yes | | | | | |
+/// | process a recording, record a login, export or archive the audit log, purge the inbox, keep presence right (media nodes, sweeps, reconciling) | yes | | | | | |
 pub fn may(operation: Operation, actor_role: ActorRole, target: Option<ParticipantRole>) -> bool {
     use ActorRole::{CoHost, Host, Owner, System, Themself};
     use Operation as Op;
@@ -166,6 +170,11 @@ pub fn may(operation: Operation, actor_role: ActorRole, target: Option<Participa
             Some(ParticipantRole::CoHost) => matches!(actor_role, System | Owner | Host),
             Some(ParticipantRole::Host) => false,
         },
-        Op::ProcessRecording | Op::RecordLogin | Op::ExportAuditLog | Op::ArchiveAuditLog => actor_role == System,
+        Op::ProcessRecording
+        | Op::RecordLogin
+        | Op::ExportAuditLog
+        | Op::ArchiveAuditLog
+        | Op::PurgeInbox
+        | Op::KeepPresence => actor_role == System,
     }
 }

@@ -86,6 +86,25 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("tr_rooms_status", Trigger),
     ("tr_rooms_kept", Trigger),
     (
+        "pk_media_nodes",
+        Unique {
+            sqlite: "media_nodes.id",
+        },
+    ),
+    (
+        "uq_media_nodes_name",
+        Unique {
+            sqlite: "media_nodes.name",
+        },
+    ),
+    ("ck_media_nodes_name", Check),
+    ("ck_media_nodes_beat", Check),
+    ("ck_media_nodes_lengths", Check),
+    ("ck_media_nodes_ids", Check),
+    ("ck_media_nodes_times", Check),
+    ("tr_media_nodes_lost", Trigger),
+    ("tr_media_nodes_kept", Trigger),
+    (
         "pk_room_participants",
         Unique {
             sqlite: "room_participants.id",
@@ -113,6 +132,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("fk_room_participants_room", Reference),
     ("fk_room_participants_kicked_by", Reference),
     ("fk_room_participants_banned_by", Reference),
+    ("fk_room_participants_node", Reference),
     ("ck_room_participants_role", Check),
     ("ck_room_participants_left", Check),
     ("ck_room_participants_kick", Check),
@@ -122,6 +142,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("ck_room_participants_ids", Check),
     ("ck_room_participants_flags", Check),
     ("ck_room_participants_times", Check),
+    ("tr_room_participants_node", Trigger),
     (
         "pk_recordings",
         Unique {
@@ -134,6 +155,12 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
             sqlite: "recordings.storage_key",
         },
     ),
+    (
+        "uq_recordings_egress",
+        Unique {
+            sqlite: "recordings.egress_id",
+        },
+    ),
     ("fk_recordings_room", Reference),
     ("fk_recordings_owner", Reference),
     ("ck_recordings_measures", Check),
@@ -141,6 +168,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("ck_recordings_lifecycle", Check),
     ("ck_recordings_stopped", Check),
     ("ck_recordings_purge", Check),
+    ("ck_recordings_egress", Check),
     ("ck_recordings_status", Check),
     ("ck_recordings_lengths", Check),
     ("ck_recordings_ids", Check),
@@ -148,6 +176,25 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("ck_recordings_times", Check),
     ("tr_recordings_status", Trigger),
     ("tr_recordings_purged", Trigger),
+    (
+        "pk_inbox",
+        Unique {
+            sqlite: "inbox.source, inbox.event_id",
+        },
+    ),
+    ("ck_inbox_source", Check),
+    ("ck_inbox_event_id", Check),
+    ("ck_inbox_lengths", Check),
+    ("ck_inbox_times", Check),
+    (
+        "pk_feed_checkpoints",
+        Unique {
+            sqlite: "feed_checkpoints.consumer",
+        },
+    ),
+    ("ck_feed_checkpoints_consumer", Check),
+    ("ck_feed_checkpoints_lengths", Check),
+    ("ck_feed_checkpoints_times", Check),
     (
         "pk_audit_logs",
         Unique {

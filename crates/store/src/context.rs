@@ -159,6 +159,10 @@ impl Context {
         self.inner.settings.empty_rooms
     }
 
+    pub(crate) fn empty_room_timeout(&self) -> Duration {
+        self.inner.settings.empty_room_timeout
+    }
+
     pub(crate) fn max_recording_retries(&self) -> i32 {
         self.inner.settings.max_recording_retries.into()
     }

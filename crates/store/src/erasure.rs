@@ -10,7 +10,7 @@ use crate::audit::AuditEntry;
 use crate::authority::Operation as Asked;
 use crate::error::{Error, Result, Subject};
 use crate::event::{AuditEvent, Change, LeaveReason};
-use crate::input::ERASED_USERNAME;
+use crate::input::{ERASED_FILENAME, ERASED_USERNAME};
 use crate::operation::{Answer, Columns, Event, Moment, Operation, Plan, column, json};
 use crate::read::{Fetch, FetchEntity};
 use crate::recordings::StoredFile;
@@ -179,9 +179,8 @@ struct Erase {
 /// What erased users are called.
 const DISPLAY_NAME: &str = "Deleted user";
 
-/// What their rooms and the files of their recordings are called, and what went wrong with one.
+/// What their rooms are called, and what went wrong with a recording of theirs.
 const ROOM_TITLE: &str = "Deleted room";
-const FILENAME: &str = "Deleted recording";
 const ERROR_MESSAGE: &str = "Erased";
 
 /// The rooms that end with the erasure, as what follows FROM.
@@ -275,7 +274,7 @@ fn forget(at: &Moment<'_>, user: UserId, reasons: ModerationReasons) -> Plan {
     let plan = Plan::without_answer(at, "forgotten")
         .bind("user", user)
         .bind("title", ROOM_TITLE)
-        .bind("filename", FILENAME)
+        .bind("filename", ERASED_FILENAME)
         .bind("error_message", ERROR_MESSAGE)
         .effect(
             "titles",

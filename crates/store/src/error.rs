@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use entity::{
-    AuthProviderId, ParticipantId, ParticipantRole, RecordingId, RecordingStatus, RoomId, RoomStatus, UserId,
+    AuthProviderId, MediaNodeId, ParticipantId, ParticipantRole, RecordingId, RecordingStatus, RoomId, RoomStatus,
+    UserId,
 };
 
 use crate::authority::{ActorRole, Operation};
@@ -292,6 +293,7 @@ pub enum Subject {
     Partition(String),
     /// A sign-in method: a row of `auth_providers`.
     Provider(AuthProviderId),
+    MediaNode(MediaNodeId),
 }
 
 impl std::fmt::Display for Subject {
@@ -303,6 +305,7 @@ impl std::fmt::Display for Subject {
             Self::Recording(id) => write!(f, "recording {id}"),
             Self::Partition(name) => write!(f, "partition {name} of the audit log"),
             Self::Provider(id) => write!(f, "provider account {id}"),
+            Self::MediaNode(id) => write!(f, "media node {id}"),
         }
     }
 }
@@ -337,6 +340,18 @@ pub enum Conflict {
     /// Another recording, deleted ones included, has this storage key.
     #[error("this storage key is taken")]
     StorageKeyTaken,
+    /// Another recording, deleted ones included, has this egress id.
+    #[error("recording {recording} has this egress id")]
+    EgressIdTaken {
+        /// Which.
+        recording: RecordingId,
+    },
+    /// The consumer of the feed is not where it was said to be: another process of it has gone on, or it had begun before.
+    #[error("the checkpoint of feed consumer {consumer:?} has moved")]
+    CheckpointMoved {
+        /// Which.
+        consumer: String,
+    },
     /// The user came to this room at this very microsecond before. Seen only where the clock stands still.
     #[error("user {user} joined room {room} at this very instant before")]
     SameInstant {
@@ -526,6 +541,14 @@ pub enum Rejected {
         until: DateTime<Utc>,
         /// The beginning of what is kept.
         kept_from: DateTime<Utc>,
+    },
+    /// The media node is lost: it serves nobody any more. A server that is there again registers anew.
+    #[error("media node {node} was lost at {since}")]
+    NodeLost {
+        /// Which.
+        node: MediaNodeId,
+        /// Since when.
+        since: DateTime<Utc>,
     },
     /// The host and the owner cannot be kicked or banned, and nobody can do it to themself.
     #[error("user {user} cannot be the target of {operation}")]

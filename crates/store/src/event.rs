@@ -6,7 +6,9 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use entity::{AuditAction, AuthProviderType, ParticipantId, ParticipantRole, RecordedAction, RecordingId, UserId};
+use entity::{
+    AuditAction, AuthProviderType, MediaNodeId, ParticipantId, ParticipantRole, RecordedAction, RecordingId, UserId,
+};
 use sea_orm::ActiveEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -56,6 +58,16 @@ pub enum Change {
         stay: ParticipantId,
         #[serde(default)]
         reason: LeaveReason,
+        duration_seconds: i32,
+    },
+    /// A participation that had ended was found to have ended earlier.
+    UserStayCorrected {
+        /// Whose it was, if the system found it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<UserId>,
+        /// Which.
+        stay: ParticipantId,
+        /// How long it was.
         duration_seconds: i32,
     },
     UserKicked {
@@ -207,6 +219,24 @@ pub enum Change {
         #[serde(default)]
         expires_at: Option<DateTime<Utc>>,
     },
+    /// The media server reported something of a recording that changed it, other than what the events above say: that its egress has this
+    /// id, or what the file measures.
+    RecordingReported {
+        recording: RecordingId,
+        egress_id: String,
+        phase: EgressPhase,
+    },
+    /// A media server is there. Its former incarnation, if it had one, is lost.
+    MediaNodeRegistered {
+        node: MediaNodeId,
+        name: String,
+    },
+    /// A media server is gone. Those whom it served are told of by a [`Change::UserLeft`] each, when a sweep has come to them.
+    MediaNodeLost {
+        node: MediaNodeId,
+        name: String,
+        reason: NodeLossReason,
+    },
     /// Part of the audit log was exported; the fields are those of its filter. The room, if it was one room's, is the event's.
     AuditExported {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,6 +292,30 @@ pub enum LeaveReason {
     NodeLost,
     /// A comparison with who is really there found that they are not.
     Reconciled,
+}
+
+/// Where a media server's recorder stood when it reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the four phases, see recordings::EgressState")]
+pub enum EgressPhase {
+    Starting,
+    Active,
+    Complete,
+    Failed,
+}
+
+/// Why a media node is lost, of a [`Change::MediaNodeLost`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum NodeLossReason {
+    /// It gave no sign of life for too long.
+    Silent,
+    /// It said that it goes out of service.
+    Retired,
+    /// Another incarnation of its name registered.
+    Replaced,
 }
 
 /// Something that happened and changed no table. A NUL in a text is kept as U+FFFD, because PostgreSQL cannot keep it.

@@ -38,6 +38,12 @@ fn one_of_each() -> Vec<AuditEvent> {
             duration_seconds: 3,
         }
         .into(),
+        Change::UserStayCorrected {
+            target: Some(target),
+            stay,
+            duration_seconds: 3,
+        }
+        .into(),
         Change::UserKicked {
             target,
             stay,
@@ -140,6 +146,23 @@ fn one_of_each() -> Vec<AuditEvent> {
         Change::RecordingExpiryChanged {
             recording,
             expires_at: None,
+        }
+        .into(),
+        Change::RecordingReported {
+            recording,
+            egress_id: text(),
+            phase: EgressPhase::Complete,
+        }
+        .into(),
+        Change::MediaNodeRegistered {
+            node: MediaNodeId::from_uuid(Uuid::from_u128(4)),
+            name: text(),
+        }
+        .into(),
+        Change::MediaNodeLost {
+            node: MediaNodeId::from_uuid(Uuid::from_u128(4)),
+            name: text(),
+            reason: NodeLossReason::Silent,
         }
         .into(),
         Change::AuditExported {

@@ -1,6 +1,9 @@
 //! Rules that input must keep before the database is asked.
 
-use chrono::{DateTime, Datelike, Utc};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use email_address::{EmailAddress, Options};
 use entity::Secret;
 use unicode_normalization::UnicodeNormalization;
@@ -84,6 +87,9 @@ pub(crate) const ERASED_USERNAME: &str = "deleted-";
 /// What the storage keys of files begin with that are purged and whose owner is erased.
 pub(crate) const PURGED_KEY: &str = "purged:";
 
+/// What the files of erased users' recordings are called.
+pub(crate) const ERASED_FILENAME: &str = "Deleted recording";
+
 /// The key of a file that is yet to be written, kept as it is.
 pub(crate) fn storage_key(key: &str) -> Checked<()> {
     opaque("storage_key", key, 500)?;
@@ -129,6 +135,31 @@ pub(crate) fn number(field: &'static str, value: i32, at_least: i32, at_most: i3
         return broken(field, Rule::AtMost(at_most.into()));
     }
     Ok(value)
+}
+
+/// The most rows that one sweep may take.
+pub const MAX_SWEEP: u16 = 500;
+
+/// How many rows a sweep may take.
+pub(crate) fn sweep_limit(limit: u16) -> Checked<u16> {
+    number("limit", limit.into(), 1, MAX_SWEEP.into()).map(|_| limit)
+}
+
+/// An age or a silence from which on something is swept: less than a second would take what is well.
+pub(crate) fn age(field: &'static str, age: Duration) -> Checked<TimeDelta> {
+    duration(field, age, Duration::from_secs(1)..=Duration::MAX)
+}
+
+/// A length of time within limits, which are whole seconds. More than can be counted back is longer than any.
+pub(crate) fn duration(field: &'static str, length: Duration, within: RangeInclusive<Duration>) -> Checked<TimeDelta> {
+    let seconds = |limit: &Duration| i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+    if length < *within.start() {
+        return broken(field, Rule::AtLeast(seconds(within.start())));
+    }
+    if length > *within.end() {
+        return broken(field, Rule::AtMost(seconds(within.end())));
+    }
+    Ok(TimeDelta::from_std(length).unwrap_or(TimeDelta::MAX))
 }
 
 /// A number that may be absent and has no upper limit but its type's.

@@ -61,12 +61,13 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`users`], [`auth_providers`], [`rooms`], [`participants`], [`recordings`], [`statistics`], [`audit`] | one repository each, named after its accessor |
+//! | [`users`], [`auth_providers`], [`rooms`], [`participants`], [`nodes`], [`recordings`], [`statistics`], [`audit`] | one repository each, named after its accessor |
 //! | [`mod@unit`] | [`Acting`], [`Unit`], and what reads and writes go through |
 //! | [`actor`], [`authority`] | who acts; the table of who may do what |
 //! | [`scope`] | live, deleted or any rows: where every find starts |
 //! | [`audit::writer`], [`audit::partitions`] | events in batches; the audit log's months |
 //! | [`feed`] | what was committed, as a stream from a position |
+//! | [`inbox`] | what other systems deliver, acted on once |
 //! | [`error`], [`constraint`] | what can go wrong; every constraint of the schema by name |
 //! | [`page`] | keyset pages and their cursors |
 //! | [`erasure`], [`export`] | the right to be forgotten; data portability |
@@ -96,7 +97,9 @@ pub mod erasure;
 pub mod error;
 pub mod export;
 pub mod feed;
+pub mod inbox;
 mod input;
+pub mod nodes;
 mod notice;
 mod operation;
 pub mod page;
@@ -127,8 +130,8 @@ pub use actor::Actor;
 pub use audit::partitions::{ArchivedPartition, AuditPartition, AuditPartitions, EnsuredPartitions, PartitionState};
 pub use audit::writer::{AuditWriter, WriterSettings, WriterStats};
 pub use audit::{
-    AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, ExportedEvent, LeaveReason, MediaKind, NamedEntry,
-    Observation,
+    AuditEntry, AuditEvent, AuditExport, AuditFilter, Change, EgressPhase, ExportedEvent, LeaveReason, MediaKind,
+    NamedEntry, NodeLossReason, Observation,
 };
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::{ConnectSettings, TlsMode, TlsSettings};
@@ -137,10 +140,11 @@ pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject, TimeLimit};
 pub use export::ExportRecord;
 pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
+pub use nodes::{Heartbeat, LostSeat, NodeSweep};
 pub use page::{Cursor, Order, Page, PageRequest};
-pub use participants::{LeaveDetails, SeatOrBan};
-pub use recordings::{NewRecording, RecordingMeasures, StoredFile, SweptRecording};
-pub use rooms::{NewRoom, RoomChanges, RoomFilter, Schedule};
+pub use participants::{ClosedSeat, LeaveDetails, Reconciled, SeatOrBan};
+pub use recordings::{EgressReport, EgressState, NewRecording, RecordingMeasures, StoredFile, SweptRecording};
+pub use rooms::{EndedRoom, NewRoom, RoomChanges, RoomFilter, Schedule};
 pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, RetryPolicy, StoreSettings};
 pub use store::{Health, Store};
 pub use tokens::{KeyRing, TokenKey};
@@ -170,6 +174,11 @@ macro_rules! repositories_of {
                 participants::Participants::new(self)
             }
 
+            /// The media servers that serve them.
+            pub fn nodes(&self) -> nodes::Nodes<'_, Self> {
+                nodes::Nodes::new(self)
+            }
+
             /// Sums.
             pub fn statistics(&self) -> statistics::Statistics<'_, Self> {
                 statistics::Statistics::new(self)
@@ -183,6 +192,11 @@ macro_rules! repositories_of {
             /// What was committed, from a position on.
             pub fn feed(&self) -> feed::Feed<'_, Self> {
                 feed::Feed::new(self)
+            }
+
+            /// What other systems deliver, acted on once.
+            pub fn inbox(&self) -> inbox::Inbox<'_, Self> {
+                inbox::Inbox::new(self)
             }
 
             /// What happened.

@@ -6,9 +6,9 @@
 
 use chrono::{DateTime, Utc};
 use entity::{
-    AuditLogId, AuthProviderId, AuthProviderType, ClientAddress, ParticipantId, ParticipantRole, RecordedAction,
-    RecordingId, RecordingStatus, RoomId, RoomStatus, Secret, UserId, audit_log, auth_provider, recording, room,
-    room_participant, user,
+    AuditLogId, AuthProviderId, AuthProviderType, ClientAddress, MediaNodeId, ParticipantId, ParticipantRole,
+    RecordedAction, RecordingId, RecordingStatus, RoomId, RoomStatus, Secret, UserId, audit_log, auth_provider,
+    feed_checkpoint, media_node, recording, room, room_participant, user,
 };
 use sea_orm::sqlx::Row as _;
 use sea_orm::{ColumnTrait, ColumnType, DbErr, EntityTrait, Iterable, QueryResult, RuntimeErr, SqlxError};
@@ -158,7 +158,15 @@ macro_rules! ids {
     )+};
 }
 
-ids!(UserId, AuthProviderId, RoomId, ParticipantId, RecordingId, AuditLogId);
+ids!(
+    UserId,
+    AuthProviderId,
+    RoomId,
+    ParticipantId,
+    MediaNodeId,
+    RecordingId,
+    AuditLogId
+);
 
 macro_rules! enums {
     ($($type:ty),+ $(,)?) => {$(
@@ -240,10 +248,16 @@ models! {
         id, owner_id, room_code, title, description, scheduled_start, scheduled_end, max_participants, is_public, is_recordable, require_auth, status, started_at, ended_at, peak_participants, total_joins, duration_seconds, active_participants, deleted_at, created_at, updated_at,
     }
     room_participant {
-        id, user_id, room_id, role, joined_at, left_at, is_kicked, kicked_at, kicked_by, kick_reason, is_banned, banned_at, banned_by, ban_reason, ban_expires_at, duration_seconds,
+        id, user_id, room_id, role, joined_at, left_at, is_kicked, kicked_at, kicked_by, kick_reason, is_banned, banned_at, banned_by, ban_reason, ban_expires_at, duration_seconds, node_id,
+    }
+    media_node {
+        id, name, registered_at, beat_at, lost_at,
     }
     recording {
-        id, room_id, owner_id, storage_key, storage_url, storage_bucket, filename, size_bytes, duration_seconds, codec, resolution, fps, bitrate, status, started_at, stopped_at, error_message, retry_count, is_public, expires_at, deleted_at, purge_claimed_until, purged_at, created_at, updated_at,
+        id, room_id, owner_id, storage_key, storage_url, storage_bucket, egress_id, filename, size_bytes, duration_seconds, codec, resolution, fps, bitrate, status, started_at, stopped_at, error_message, retry_count, is_public, expires_at, deleted_at, purge_claimed_until, purged_at, created_at, updated_at,
+    }
+    feed_checkpoint {
+        consumer, position, updated_at,
     }
     audit_log {
         timestamp, id, action, user_id, room_id, target_user_id, metadata, ip_address, user_agent,

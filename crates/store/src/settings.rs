@@ -49,6 +49,9 @@ pub struct StoreSettings {
     pub retry: RetryPolicy,
     /// What becomes of a meeting that everybody has left.
     pub empty_rooms: EmptyRoomPolicy,
+    /// How long a room is LIVE and empty, by its `updated_at`, before [`sweep_empty`](crate::rooms::Rooms::sweep_empty) ends it: 5
+    /// minutes. Set it alike in all services that sweep.
+    pub empty_room_timeout: Duration,
     /// How often a failed recording may be processed again.
     pub max_recording_retries: u16,
     /// How long after its deletion the queue of files to purge keeps a recording's file back: for so long it can be restored. What
@@ -73,6 +76,7 @@ impl Default for StoreSettings {
             durability: Durability::default(),
             retry: RetryPolicy::default(),
             empty_rooms: EmptyRoomPolicy::default(),
+            empty_room_timeout: Duration::from_secs(5 * 60),
             max_recording_retries: 3,
             purge_grace: Duration::from_secs(7 * 24 * 60 * 60),
             moderation_reasons: ModerationReasons::default(),
@@ -108,11 +112,12 @@ impl Default for FeedSettings {
 }
 
 /// What becomes of a meeting when the last one is out: a setting of the store. What puts people out (leave, kick, ban) then is
-/// two statements in one transaction on PostgreSQL instead of one that commits by itself. Deactivating or erasing a user puts
-/// them out without ending a room that this leaves empty.
+/// two statements in one transaction on PostgreSQL instead of one that commits by itself. Deactivating or erasing a user, and the
+/// sweep of lost media nodes, put people out without ending a room that this leaves empty: that is left to
+/// [`sweep_empty`](crate::rooms::Rooms::sweep_empty), under either policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmptyRoomPolicy {
-    /// It stays LIVE until somebody ends it: a lost connection does not end a meeting of one.
+    /// It stays LIVE until somebody ends it, or the sweep: a lost connection does not end a meeting of one.
     #[default]
     KeepOpen,
     /// It ends, with ROOM_ENDED.

@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["notice"],
     &["unit"],
     &["read", "rules"],
-    &["audit", "participants", "recordings", "statistics"],
+    &["audit", "inbox", "nodes", "participants", "recordings", "statistics"],
     &["auth_providers", "feed", "rooms"],
     &["users"],
     &["erasure", "export"],

@@ -239,6 +239,7 @@ impl Stage {
             storage_bucket: "meetings",
             storage_key: &format!("{}/{name}.webm", self.tag),
             filename: &format!("{name}.mp4"),
+            egress_id: None,
             is_public: false,
             expires_at: None,
         };

@@ -76,8 +76,19 @@ CREATE TABLE rooms (
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX uq_rooms_room_code ON rooms (room_code);
 CREATE INDEX ix_rooms_owner ON rooms (owner_id, created_at, id);
-CREATE INDEX ix_rooms_live_public ON rooms (started_at, id) WHERE status = 'LIVE' AND is_public AND deleted_at IS NULL;
+-- Neither active_participants nor updated_at may be in it: each join and leave changes them, in place.
+CREATE INDEX ix_rooms_live ON rooms (is_public, started_at, id) WHERE status = 'LIVE' AND deleted_at IS NULL;
 CREATE INDEX ix_rooms_upcoming ON rooms (scheduled_start, id) WHERE status = 'CREATED' AND deleted_at IS NULL;
+
+-- One row an incarnation. A beat changes beat_at alone, which no index has, so it stays on its page.
+CREATE TABLE media_nodes (
+    id uuid CONSTRAINT pk_media_nodes PRIMARY KEY,
+    name varchar(100) NOT NULL,
+    registered_at timestamptz NOT NULL,
+    beat_at timestamptz NOT NULL,
+    lost_at timestamptz
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX uq_media_nodes_name ON media_nodes (name) WHERE lost_at IS NULL;
 
 CREATE TABLE room_participants (
     id uuid CONSTRAINT pk_room_participants PRIMARY KEY,
@@ -95,7 +106,9 @@ CREATE TABLE room_participants (
     banned_by uuid CONSTRAINT fk_room_participants_banned_by REFERENCES users (id),
     ban_reason varchar(500),
     ban_expires_at timestamptz,
-    duration_seconds integer
+    duration_seconds integer,
+    -- References media_nodes, see check_room_participants: a foreign key would lock the node's row at each join.
+    node_id uuid
 ) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX uq_room_participants_joined ON room_participants (user_id, room_id, joined_at);
 -- For a condition that a partial index implies, such as `left_at IS NULL OR is_banned OR only_by_index(id)`: along that index it is
@@ -112,6 +125,9 @@ CREATE UNIQUE INDEX uq_room_participants_current ON room_participants (room_id, 
 CREATE UNIQUE INDEX uq_room_participants_host ON room_participants (room_id) WHERE left_at IS NULL AND role = 'HOST';
 CREATE INDEX ix_room_participants_present ON room_participants (room_id, joined_at, id) WHERE left_at IS NULL;
 CREATE INDEX ix_room_participants_room ON room_participants (room_id, joined_at, id);
+-- Who is served by a node; and whose participations ended with it.
+CREATE INDEX ix_room_participants_node ON room_participants (node_id, room_id, id) WHERE left_at IS NULL AND node_id IS NOT NULL;
+CREATE INDEX ix_room_participants_lost ON room_participants (node_id, left_at, id) WHERE left_at IS NOT NULL AND node_id IS NOT NULL;
 
 CREATE TABLE recordings (
     id uuid CONSTRAINT pk_recordings PRIMARY KEY,
@@ -120,6 +136,7 @@ CREATE TABLE recordings (
     storage_key varchar(500) NOT NULL,
     storage_url text,
     storage_bucket varchar(100) NOT NULL,
+    egress_id varchar(255),
     filename varchar(255) NOT NULL,
     size_bytes bigint,
     duration_seconds integer,
@@ -141,11 +158,28 @@ CREATE TABLE recordings (
     updated_at timestamptz NOT NULL
 ) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX uq_recordings_storage_key ON recordings (storage_key);
+CREATE UNIQUE INDEX uq_recordings_egress ON recordings (egress_id) WHERE egress_id IS NOT NULL;
 CREATE INDEX ix_recordings_room ON recordings (room_id, started_at, id);
 CREATE INDEX ix_recordings_owner ON recordings (owner_id, started_at, id);
 CREATE INDEX ix_recordings_expiry ON recordings (expires_at, id) WHERE deleted_at IS NULL AND expires_at IS NOT NULL;
 CREATE INDEX ix_recordings_running ON recordings (updated_at, id) WHERE status IN ('STARTED', 'IN_PROGRESS');
 CREATE INDEX ix_recordings_purge ON recordings (deleted_at, id) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
+
+-- What was received from elsewhere and must be acted on once. The key is all that it is for.
+CREATE TABLE inbox (
+    source varchar(100) NOT NULL CONSTRAINT ck_inbox_source CHECK (source <> ''),
+    event_id varchar(255) NOT NULL CONSTRAINT ck_inbox_event_id CHECK (event_id <> ''),
+    received_at timestamptz NOT NULL,
+    CONSTRAINT pk_inbox PRIMARY KEY (source, event_id)
+);
+CREATE INDEX ix_inbox_received ON inbox (received_at);
+
+-- How far consumers of the feed have come.
+CREATE TABLE feed_checkpoints (
+    consumer varchar(100) CONSTRAINT pk_feed_checkpoints PRIMARY KEY CONSTRAINT ck_feed_checkpoints_consumer CHECK (consumer <> ''),
+    position text NOT NULL,
+    updated_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
 
 -- The order in which events were appended: within a room, that of its lock. Not owned by the column, whose table becomes a partition
 -- that may be dropped.
@@ -188,7 +222,7 @@ CREATE TRIGGER tr_audit_logs_no_truncate BEFORE TRUNCATE ON audit_logs
 ALTER TABLE audit_logs ENABLE ALWAYS TRIGGER tr_audit_logs_immutable;
 ALTER TABLE audit_logs ENABLE ALWAYS TRIGGER tr_audit_logs_no_truncate;
 
--- Users and rooms are marked as deleted, never deleted: whoever has seen one can point at it for ever without a lock.
+-- Users, rooms and media nodes are marked as deleted or lost, never deleted: whoever has seen one can point at it for ever without a lock.
 CREATE FUNCTION refuse_removal() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% of % refused: its rows are marked as deleted, never deleted', TG_OP, TG_TABLE_NAME
@@ -203,6 +237,10 @@ ALTER TABLE users ENABLE ALWAYS TRIGGER tr_users_kept;
 ALTER TABLE users ENABLE ALWAYS TRIGGER tr_users_no_truncate;
 ALTER TABLE rooms ENABLE ALWAYS TRIGGER tr_rooms_kept;
 ALTER TABLE rooms ENABLE ALWAYS TRIGGER tr_rooms_no_truncate;
+CREATE TRIGGER tr_media_nodes_kept BEFORE DELETE OR UPDATE OF id ON media_nodes FOR EACH ROW EXECUTE FUNCTION refuse_removal();
+CREATE TRIGGER tr_media_nodes_no_truncate BEFORE TRUNCATE ON media_nodes FOR EACH STATEMENT EXECUTE FUNCTION refuse_removal();
+ALTER TABLE media_nodes ENABLE ALWAYS TRIGGER tr_media_nodes_kept;
+ALTER TABLE media_nodes ENABLE ALWAYS TRIGGER tr_media_nodes_no_truncate;
 
 -- The references of all events that a statement appends, asked at once and without locks. A scalar subquery each: EXISTS might
 -- be planned as a hash of the whole table.
@@ -293,6 +331,31 @@ CREATE TRIGGER tr_rooms_rules AFTER INSERT OR UPDATE OF room_code, max_participa
     FOR EACH ROW EXECUTE FUNCTION check_rooms();
 ALTER TABLE rooms ENABLE ALWAYS TRIGGER tr_rooms_rules;
 
+CREATE FUNCTION check_media_nodes() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    broken text;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        IF OLD.lost_at IS NOT NULL THEN
+            broken := 'tr_media_nodes_lost';
+        END IF;
+    END IF;
+    IF NEW.name = '' THEN
+        broken := 'ck_media_nodes_name';
+    ELSIF NEW.beat_at < NEW.registered_at OR NEW.lost_at < NEW.beat_at THEN
+        broken := 'ck_media_nodes_beat';
+    END IF;
+    IF broken IS NOT NULL THEN
+        RAISE EXCEPTION 'new row for relation "%" violates check constraint "%"', TG_TABLE_NAME, broken
+            USING ERRCODE = 'check_violation', CONSTRAINT = broken, TABLE = TG_TABLE_NAME;
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER tr_media_nodes_rules AFTER INSERT OR UPDATE OF name, registered_at, beat_at, lost_at ON media_nodes
+    FOR EACH ROW EXECUTE FUNCTION check_media_nodes();
+ALTER TABLE media_nodes ENABLE ALWAYS TRIGGER tr_media_nodes_rules;
+
 CREATE FUNCTION check_room_participants() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     broken text;
@@ -318,15 +381,23 @@ BEGIN
     IF NEW.ban_expires_at IS NOT NULL AND (NEW.banned_at IS NULL OR NEW.ban_expires_at <= NEW.banned_at) THEN
         broken := 'ck_room_participants_ban_expiry';
     END IF;
+    -- Most participations name no node, and ask nothing of the table. Without a lock: a node stays, and once lost it stays lost.
+    IF NEW.node_id IS NOT NULL THEN
+        IF NOT EXISTS (SELECT FROM media_nodes WHERE id = NEW.node_id) THEN
+            broken := 'fk_room_participants_node';
+        ELSIF NEW.left_at IS NOT NULL AND EXISTS (SELECT FROM media_nodes WHERE id = NEW.node_id AND lost_at IS NULL) THEN
+            broken := 'tr_room_participants_node';
+        END IF;
+    END IF;
     IF broken IS NOT NULL THEN
         RAISE EXCEPTION 'new row for relation "%" violates check constraint "%"', TG_TABLE_NAME, broken
-            USING ERRCODE = 'check_violation', CONSTRAINT = broken, TABLE = TG_TABLE_NAME;
+            USING ERRCODE = CASE broken WHEN 'fk_room_participants_node' THEN 'foreign_key_violation' ELSE 'check_violation' END, CONSTRAINT = broken, TABLE = TG_TABLE_NAME;
     END IF;
     RETURN NULL;
 END
 $$;
 CREATE TRIGGER tr_room_participants_rules AFTER INSERT OR UPDATE OF joined_at, left_at, duration_seconds, is_kicked, kicked_at,
-    kicked_by, kick_reason, is_banned, banned_at, ban_expires_at ON room_participants
+    kicked_by, kick_reason, is_banned, banned_at, ban_expires_at, node_id ON room_participants
     FOR EACH ROW EXECUTE FUNCTION check_room_participants();
 ALTER TABLE room_participants ENABLE ALWAYS TRIGGER tr_room_participants_rules;
 
@@ -363,6 +434,8 @@ BEGIN
         broken := 'ck_recordings_stopped';
     ELSIF NEW.deleted_at IS NULL AND num_nonnulls(NEW.purge_claimed_until, NEW.purged_at) > 0 THEN
         broken := 'ck_recordings_purge';
+    ELSIF NEW.egress_id = '' THEN
+        broken := 'ck_recordings_egress';
     END IF;
     IF broken IS NOT NULL THEN
         RAISE EXCEPTION 'new row for relation "%" violates check constraint "%"', TG_TABLE_NAME, broken
@@ -372,6 +445,6 @@ BEGIN
 END
 $$;
 CREATE TRIGGER tr_recordings_rules AFTER INSERT OR UPDATE OF size_bytes, duration_seconds, fps, bitrate, retry_count, status,
-    started_at, stopped_at, error_message, deleted_at, purge_claimed_until, purged_at ON recordings
+    started_at, stopped_at, error_message, deleted_at, purge_claimed_until, purged_at, egress_id ON recordings
     FOR EACH ROW EXECUTE FUNCTION check_recordings();
 ALTER TABLE recordings ENABLE ALWAYS TRIGGER tr_recordings_rules;

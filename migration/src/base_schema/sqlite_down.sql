@@ -1,7 +1,10 @@
 DROP TABLE audit_feed;
 DROP TABLE audit_logs;
+DROP TABLE feed_checkpoints;
+DROP TABLE inbox;
 DROP TABLE recordings;
 DROP TABLE room_participants;
+DROP TABLE media_nodes;
 DROP TABLE rooms;
 DROP TABLE auth_providers;
 DROP TABLE users;

@@ -121,8 +121,26 @@ CREATE TABLE rooms (
 ) STRICT;
 CREATE UNIQUE INDEX uq_rooms_room_code ON rooms (room_code);
 CREATE INDEX ix_rooms_owner ON rooms (owner_id, created_at, id);
-CREATE INDEX ix_rooms_live_public ON rooms (started_at, id) WHERE status = 'LIVE' AND is_public AND deleted_at IS NULL;
+CREATE INDEX ix_rooms_live ON rooms (is_public, started_at, id) WHERE status = 'LIVE' AND deleted_at IS NULL;
 CREATE INDEX ix_rooms_upcoming ON rooms (scheduled_start, id) WHERE status = 'CREATED' AND deleted_at IS NULL;
+
+CREATE TABLE media_nodes (
+    id BLOB NOT NULL CONSTRAINT pk_media_nodes PRIMARY KEY,
+    name TEXT NOT NULL,
+    registered_at TEXT NOT NULL,
+    beat_at TEXT NOT NULL,
+    lost_at TEXT,
+    CONSTRAINT ck_media_nodes_name CHECK (name <> ''),
+    CONSTRAINT ck_media_nodes_beat CHECK (registered_at <= beat_at AND (lost_at IS NULL OR beat_at <= lost_at)),
+    CONSTRAINT ck_media_nodes_lengths CHECK (length(name) <= 100),
+    CONSTRAINT ck_media_nodes_ids CHECK (length(id) = 16),
+    CONSTRAINT ck_media_nodes_times CHECK (
+        registered_at LIKE '____-__-__T__:__:__%+00:00'
+        AND beat_at LIKE '____-__-__T__:__:__%+00:00'
+        AND lost_at LIKE '____-__-__T__:__:__%+00:00'
+    )
+) STRICT;
+CREATE UNIQUE INDEX uq_media_nodes_name ON media_nodes (name) WHERE lost_at IS NULL;
 
 CREATE TABLE room_participants (
     id BLOB NOT NULL CONSTRAINT pk_room_participants PRIMARY KEY,
@@ -141,6 +159,7 @@ CREATE TABLE room_participants (
     ban_reason TEXT,
     ban_expires_at TEXT,
     duration_seconds INTEGER,
+    node_id BLOB CONSTRAINT fk_room_participants_node REFERENCES media_nodes (id),
     CONSTRAINT ck_room_participants_left CHECK (
         CASE WHEN left_at IS NULL THEN duration_seconds IS NULL
              ELSE duration_seconds IS NOT NULL AND duration_seconds >= 0 AND joined_at <= left_at END
@@ -157,6 +176,7 @@ CREATE TABLE room_participants (
     ),
     CONSTRAINT ck_room_participants_ids CHECK (
         length(id) = 16 AND length(user_id) = 16 AND length(room_id) = 16 AND length(kicked_by) = 16 AND length(banned_by) = 16
+        AND length(node_id) = 16
     ),
     CONSTRAINT ck_room_participants_flags CHECK (is_kicked IN (0, 1) AND is_banned IN (0, 1)),
     CONSTRAINT ck_room_participants_times CHECK (
@@ -174,6 +194,9 @@ CREATE UNIQUE INDEX uq_room_participants_current ON room_participants (room_id, 
 CREATE UNIQUE INDEX uq_room_participants_host ON room_participants (room_id) WHERE left_at IS NULL AND role = 'HOST';
 CREATE INDEX ix_room_participants_present ON room_participants (room_id, joined_at, id) WHERE left_at IS NULL;
 CREATE INDEX ix_room_participants_room ON room_participants (room_id, joined_at, id);
+-- Who is served by a node; and whose participations ended with it.
+CREATE INDEX ix_room_participants_node ON room_participants (node_id, room_id, id) WHERE left_at IS NULL AND node_id IS NOT NULL;
+CREATE INDEX ix_room_participants_lost ON room_participants (node_id, left_at, id) WHERE left_at IS NOT NULL AND node_id IS NOT NULL;
 
 CREATE TABLE recordings (
     id BLOB NOT NULL CONSTRAINT pk_recordings PRIMARY KEY,
@@ -182,6 +205,7 @@ CREATE TABLE recordings (
     storage_key TEXT NOT NULL,
     storage_url TEXT,
     storage_bucket TEXT NOT NULL,
+    egress_id TEXT,
     filename TEXT NOT NULL,
     size_bytes INTEGER,
     duration_seconds INTEGER,
@@ -213,9 +237,11 @@ CREATE TABLE recordings (
     ),
     CONSTRAINT ck_recordings_stopped CHECK (stopped_at IS NULL OR started_at <= stopped_at),
     CONSTRAINT ck_recordings_purge CHECK (deleted_at IS NOT NULL OR (purge_claimed_until IS NULL AND purged_at IS NULL)),
+    CONSTRAINT ck_recordings_egress CHECK (egress_id <> ''),
     CONSTRAINT ck_recordings_lengths CHECK (
         length(storage_key) <= 500
         AND length(storage_bucket) <= 100
+        AND length(egress_id) <= 255
         AND length(filename) <= 255
         AND length(codec) <= 50
         AND length(resolution) <= 20
@@ -235,11 +261,44 @@ CREATE TABLE recordings (
     CONSTRAINT ck_recordings_status CHECK (status IN ('STARTED', 'IN_PROGRESS', 'STOPPED', 'FAILED', 'PROCESSING', 'READY'))
 ) STRICT;
 CREATE UNIQUE INDEX uq_recordings_storage_key ON recordings (storage_key);
+CREATE UNIQUE INDEX uq_recordings_egress ON recordings (egress_id) WHERE egress_id IS NOT NULL;
 CREATE INDEX ix_recordings_room ON recordings (room_id, started_at, id);
 CREATE INDEX ix_recordings_owner ON recordings (owner_id, started_at, id);
 CREATE INDEX ix_recordings_expiry ON recordings (expires_at, id) WHERE deleted_at IS NULL AND expires_at IS NOT NULL;
 CREATE INDEX ix_recordings_running ON recordings (updated_at, id) WHERE status IN ('STARTED', 'IN_PROGRESS');
 CREATE INDEX ix_recordings_purge ON recordings (deleted_at, id) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
+
+-- What was received from elsewhere and must be acted on once. The key is all that it is for.
+CREATE TABLE inbox (
+    source TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    received_at TEXT NOT NULL,
+    CONSTRAINT pk_inbox PRIMARY KEY (source, event_id),
+    CONSTRAINT ck_inbox_source CHECK (source <> ''),
+    CONSTRAINT ck_inbox_event_id CHECK (event_id <> ''),
+    CONSTRAINT ck_inbox_lengths CHECK (
+        length(source) <= 100
+        AND length(event_id) <= 255
+    ),
+    CONSTRAINT ck_inbox_times CHECK (
+        received_at LIKE '____-__-__T__:__:__%+00:00'
+    )
+) STRICT;
+CREATE INDEX ix_inbox_received ON inbox (received_at);
+
+-- How far consumers of the feed have come.
+CREATE TABLE feed_checkpoints (
+    consumer TEXT NOT NULL CONSTRAINT pk_feed_checkpoints PRIMARY KEY,
+    position TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    CONSTRAINT ck_feed_checkpoints_consumer CHECK (consumer <> ''),
+    CONSTRAINT ck_feed_checkpoints_lengths CHECK (
+        length(consumer) <= 100
+    ),
+    CONSTRAINT ck_feed_checkpoints_times CHECK (
+        updated_at LIKE '____-__-__T__:__:__%+00:00'
+    )
+) STRICT;
 
 CREATE TABLE audit_logs (
     id BLOB NOT NULL,
@@ -300,7 +359,7 @@ CREATE TRIGGER tr_audit_logs_no_replace BEFORE INSERT ON audit_logs
 WHEN EXISTS (SELECT 1 FROM audit_logs WHERE id = NEW.id AND "timestamp" = NEW."timestamp")
 BEGIN SELECT RAISE(ABORT, 'tr_audit_logs_immutable'); END;
 
--- Users and rooms are marked as deleted, never deleted.
+-- Users, rooms and media nodes are marked as deleted or lost, never deleted.
 CREATE TRIGGER tr_users_no_delete BEFORE DELETE ON users
 BEGIN SELECT RAISE(ABORT, 'tr_users_kept'); END;
 CREATE TRIGGER tr_users_no_rename BEFORE UPDATE OF id ON users
@@ -309,6 +368,23 @@ CREATE TRIGGER tr_rooms_no_delete BEFORE DELETE ON rooms
 BEGIN SELECT RAISE(ABORT, 'tr_rooms_kept'); END;
 CREATE TRIGGER tr_rooms_no_rename BEFORE UPDATE OF id ON rooms
 BEGIN SELECT RAISE(ABORT, 'tr_rooms_kept'); END;
+CREATE TRIGGER tr_media_nodes_no_delete BEFORE DELETE ON media_nodes
+BEGIN SELECT RAISE(ABORT, 'tr_media_nodes_kept'); END;
+CREATE TRIGGER tr_media_nodes_no_rename BEFORE UPDATE OF id ON media_nodes
+BEGIN SELECT RAISE(ABORT, 'tr_media_nodes_kept'); END;
+CREATE TRIGGER tr_media_nodes_lost BEFORE UPDATE OF name, registered_at, beat_at, lost_at ON media_nodes
+WHEN OLD.lost_at IS NOT NULL
+BEGIN SELECT RAISE(ABORT, 'tr_media_nodes_lost'); END;
+
+-- A participation that ended names a node only if that is lost.
+CREATE TRIGGER tr_room_participants_node_insert BEFORE INSERT ON room_participants
+WHEN NEW.left_at IS NOT NULL AND NEW.node_id IS NOT NULL
+    AND EXISTS (SELECT 1 FROM media_nodes WHERE id = NEW.node_id AND lost_at IS NULL)
+BEGIN SELECT RAISE(ABORT, 'tr_room_participants_node'); END;
+CREATE TRIGGER tr_room_participants_node_update BEFORE UPDATE OF left_at, node_id ON room_participants
+WHEN NEW.left_at IS NOT NULL AND NEW.node_id IS NOT NULL
+    AND EXISTS (SELECT 1 FROM media_nodes WHERE id = NEW.node_id AND lost_at IS NULL)
+BEGIN SELECT RAISE(ABORT, 'tr_room_participants_node'); END;
 
 CREATE TRIGGER tr_rooms_status BEFORE UPDATE OF status ON rooms
 WHEN OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN (VALUES

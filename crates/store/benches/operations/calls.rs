@@ -181,6 +181,7 @@ impl Calls {
             storage_bucket: "bucket",
             storage_key: &key,
             filename: "a.mkv",
+            egress_id: None,
             is_public: false,
             expires_at: None,
         };

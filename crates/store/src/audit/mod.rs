@@ -24,7 +24,9 @@ use crate::scope;
 use crate::unit::{Sink, Source};
 
 pub(crate) use crate::event::EventColumns;
-pub use crate::event::{AuditEvent, Change, LeaveReason, MAX_DETAILS, MediaKind, Observation};
+pub use crate::event::{
+    AuditEvent, Change, EgressPhase, LeaveReason, MAX_DETAILS, MediaKind, NodeLossReason, Observation,
+};
 pub use export::{AuditExport, EXPORT_VERSION, ExportedEvent};
 pub use log::{AuditFilter, NamedEntry, RoomName};
 

@@ -78,6 +78,22 @@ impl Dialect {
         }
     }
 
+    /// Ends a select that takes those of its rows for removal which nobody else has taken.
+    pub(crate) fn for_removal_of_free(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR UPDATE SKIP LOCKED",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// The column that says where a row lies. It stays as long as the row is neither changed nor deleted.
+    pub(crate) fn row_place(self) -> &'static str {
+        match self {
+            Self::Postgres => "ctid",
+            Self::Sqlite => "rowid",
+        }
+    }
+
     /// Ends a select of a row that must stay as it is until the transaction ends.
     pub(crate) fn for_share(self) -> &'static str {
         match self {
@@ -144,6 +160,11 @@ impl Dialect {
     /// `ix_room_participants_present`.
     pub(crate) fn among_current(self) -> String {
         self.only_by_index("left_at IS NULL OR is_banned", "id")
+    }
+
+    /// Ends a condition on `room_participants` that looks for those whom media nodes serve: found along `ix_room_participants_node`.
+    pub(crate) fn among_served(self) -> String {
+        self.only_by_index("left_at IS NULL AND node_id IS NOT NULL", "id")
     }
 
     /// The later of two times.
@@ -233,6 +254,14 @@ impl Dialect {
         }
     }
 
+    /// One SQL expression over rows made into a JSON list, as text. No row: an empty list.
+    pub(crate) fn json_list(self, expression: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST(COALESCE(jsonb_agg({expression}), '[]') AS text)"),
+            Self::Sqlite => format!("json_group_array({expression})"),
+        }
+    }
+
     /// A UUID as text that [`uuid::Uuid`] reads.
     pub(crate) fn readable_uuid(self, column: &str) -> String {
         match self {
@@ -241,11 +270,11 @@ impl Dialect {
         }
     }
 
-    /// A select of the UUIDs in a parameter, a JSON list of them in their usual form.
+    /// A select of the UUIDs in a parameter, a JSON list of them in their usual form, each as `id`.
     pub(crate) fn listed_uuids(self, bind: &str) -> String {
         match self {
-            Self::Postgres => format!("SELECT CAST(value AS uuid) FROM jsonb_array_elements_text({bind})"),
-            Self::Sqlite => format!("SELECT unhex(replace(value, '-', '')) FROM json_each({bind})"),
+            Self::Postgres => format!("SELECT CAST(value AS uuid) AS id FROM jsonb_array_elements_text({bind})"),
+            Self::Sqlite => format!("SELECT unhex(replace(value, '-', '')) AS id FROM json_each({bind})"),
         }
     }
 

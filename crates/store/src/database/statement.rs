@@ -70,6 +70,12 @@ impl Binds {
             self.0.push((name, value.into()));
         }
     }
+
+    /// Binds a name, whatever was bound to it before.
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<Bind>) {
+        self.0.retain(|(known, _)| known != name);
+        self.bind(name, value);
+    }
 }
 
 impl Binds {

@@ -2,6 +2,7 @@
 //!
 //! Nothing is lost and nothing doubled behind a position, however long a unit of work was open, in whatever order units commit.
 
+mod checkpoint;
 mod hub;
 mod page;
 mod position;
@@ -19,7 +20,7 @@ use crate::error::{Invalid, Result, Rule};
 use crate::input;
 use crate::page::MAX_PAGE_SIZE;
 use crate::settings::FeedSettings;
-use crate::unit::{Acting, Source};
+use crate::unit::{Acting, Sink, Source};
 
 pub use position::FeedPosition;
 
@@ -293,6 +294,7 @@ impl Pauses {
 }
 
 /// For the list of all statements.
-pub(crate) async fn list_statements<S: Source>(on: &S, filter: &FeedFilter) {
+pub(crate) async fn list_statements<S: Sink>(on: &S, filter: &FeedFilter) {
     page::list_statements(on, filter).await;
+    checkpoint::list_statements(on).await;
 }

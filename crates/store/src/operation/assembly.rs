@@ -183,6 +183,10 @@ impl Plan {
         &self.then
     }
 
+    pub(crate) fn take_following(&mut self) -> Vec<Self> {
+        std::mem::take(&mut self.then)
+    }
+
     pub(crate) fn as_one_statement(&self) -> Statement {
         let mut text = Text::new(Dialect::Postgres, &self.binds);
         let last = self.steps.len().saturating_sub(1);

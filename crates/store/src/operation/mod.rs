@@ -7,7 +7,9 @@ pub(crate) mod guard;
 pub(crate) mod plan;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use entity::{AuditLogId, RoomId, UserId, auth_provider, recording, room, room_participant, user};
+use entity::{
+    AuditLogId, RoomId, UserId, auth_provider, feed_checkpoint, media_node, recording, room, room_participant, user,
+};
 use sea_orm::sea_query::ValueType;
 use sea_orm::{ColumnTrait, ColumnType, DbErr, IdenStatic, Iterable, QueryResult};
 use serde::de::DeserializeOwned;
@@ -125,7 +127,15 @@ macro_rules! models {
     )+};
 }
 
-models!(user, auth_provider, room, room_participant, recording);
+models!(
+    user,
+    auth_provider,
+    room,
+    room_participant,
+    media_node,
+    recording,
+    feed_checkpoint
+);
 
 /// Whether the error is the violation of a constraint that [`Operation::CONTESTED`] names.
 pub(crate) fn is_contested<O: Operation>(error: &Error) -> bool {

@@ -19,7 +19,7 @@
 
 use std::borrow::Cow;
 
-use sea_orm::{EntityTrait, IdenStatic, Iterable};
+use sea_orm::{DbErr, EntityTrait, IdenStatic, Iterable, QueryResult};
 
 use super::Moment;
 use super::guard::{Asks, Guard, Refusal};
@@ -155,6 +155,7 @@ pub struct Plan {
     pub(super) is_answer: bool,
     pub(super) denied: Option<Error>,
     events: usize,
+    given: Option<&'static str>,
     pub(super) then: Vec<Plan>,
 }
 
@@ -188,6 +189,7 @@ impl Plan {
             is_answer: true,
             denied: None,
             events: 0,
+            given: None,
             then: Vec::new(),
         }
     }
@@ -211,6 +213,22 @@ impl Plan {
     pub(crate) fn then(mut self, next: Self) -> Self {
         self.then.push(next);
         self
+    }
+
+    /// Of a plan that comes after another: binds `name` to the JSON text that the row of the other's result has in the column of that
+    /// name, so that what the one has locked is what this one changes.
+    pub(crate) fn given(mut self, name: &'static str) -> Self {
+        self.given = Some(name);
+        self.bind(name, Bind::text_as("jsonb", Some("[]".to_owned())))
+    }
+
+    /// Takes what it is to be given from the row of the plan before.
+    pub(crate) fn take_given(&mut self, row: &QueryResult) -> Result<(), DbErr> {
+        if let Some(name) = self.given {
+            let text: String = row.try_get_by(name)?;
+            self.binds.set(name, Bind::text_as("jsonb", Some(text)));
+        }
+        Ok(())
     }
 
     /// Refuses before the database is asked, where there is a reason.

@@ -1,6 +1,8 @@
 //! `join`: a user takes a seat.
 
-use entity::{AuditAction, ParticipantId, ParticipantRole, RoomId, UserId, room, room_participant, user};
+use entity::{
+    AuditAction, MediaNodeId, ParticipantId, ParticipantRole, RoomId, UserId, media_node, room, room_participant, user,
+};
 
 use serde_json::json;
 
@@ -13,7 +15,7 @@ use crate::database::statement::{Bind, enum_text};
 use crate::error::{Conflict, Rejected, Result};
 use crate::event::{Change, UNKNOWN_STAY};
 use crate::operation::{AskedList, DONE, Event, Grouped, Lock, Member, Moment, Operation, Plan, Refusal, Usual};
-use crate::rules::active;
+use crate::rules::{IN_SERVICE, active, in_service};
 use crate::unit::Sink;
 
 impl<S: Sink> Participants<'_, S> {
@@ -28,7 +30,24 @@ impl<S: Sink> Participants<'_, S> {
     /// [`Rejected::RoomFull`]; [`Rejected::AlreadyPresent`] with the seat they have; [`Rejected::Banned`];
     /// [`Rejected::UserInactive`]; [`Rejected::HostSeat`]; [`Rejected::NotAllowed`]; [`Conflict::SameInstant`].
     pub async fn join(&self, room: RoomId, user: UserId, role: ParticipantRole) -> Result<room_participant::Model> {
-        self.source.perform_grouped(Join { room, user, role }).await
+        let node = None;
+        self.source.perform_grouped(Join { room, user, role, node }).await
+    }
+
+    /// As [`Participants::join`], for a seat that `node` serves: if it falls silent, a [sweep](crate::nodes::Nodes::sweep_silent) closes
+    /// the seat. Where the node is found lost at the same moment the seat may be taken all the same; the next sweep closes it.
+    ///
+    /// # Errors
+    /// As of [`Participants::join`]; besides [`crate::Error::NotFound`] for the node, and [`Rejected::NodeLost`]: seat them on another one.
+    pub async fn join_on(
+        &self,
+        room: RoomId,
+        user: UserId,
+        role: ParticipantRole,
+        node: MediaNodeId,
+    ) -> Result<room_participant::Model> {
+        let node = Some(node);
+        self.source.perform_grouped(Join { room, user, role, node }).await
     }
 }
 
@@ -36,6 +55,7 @@ pub(crate) struct Join {
     pub(crate) room: RoomId,
     pub(crate) user: UserId,
     pub(crate) role: ParticipantRole,
+    pub(crate) node: Option<MediaNodeId>,
 }
 
 impl Operation for Join {
@@ -47,10 +67,15 @@ impl Operation for Join {
     /// which the room's comes first, since it is what others wait for. Whether there is a seat or a ban is asked before the room
     /// is locked, so it may have grown old by then: the unique indexes hold it, and the plan answers.
     fn usual(&self, at: &Moment<'_>) -> Option<Usual<Self::Output>> {
-        let Self { room, user, role } = *self;
+        let Self { room, user, role, node } = *self;
         if !self.is_ordinary(at.actor) {
             return None;
         }
+        let (node_column, node_value) = self.node_sql();
+        let on_node = match node {
+            Some(_) => format!(" AND (SELECT TRUE FROM media_nodes WHERE id = :node AND {IN_SERVICE})"),
+            None => String::new(),
+        };
         let id = at.id();
         let joined = self.joined(at.actor);
         let plan = Plan::new(at, "event_1")
@@ -58,6 +83,7 @@ impl Operation for Join {
             .bind("user", user)
             .bind("participant", id)
             .bind("role", Bind::of_enum(&role))
+            .bind("node", node)
             .update::<room::Entity>(
                 "room",
                 &["id"],
@@ -66,7 +92,7 @@ impl Operation for Join {
                     "id = :room AND deleted_at IS NULL AND status = 'LIVE' AND owner_id <> :user
                         AND active_participants < max_participants
                         AND NOT EXISTS (SELECT 1 FROM room_participants WHERE {OF_USER} AND (left_at IS NULL OR is_banned){})
-                        AND (SELECT is_active FROM users WHERE id = :user AND deleted_at IS NULL{})",
+                        AND (SELECT is_active FROM users WHERE id = :user AND deleted_at IS NULL{}){on_node}",
                     at.dialect.among_current(),
                     at.dialect.for_share()
                 ),
@@ -74,8 +100,10 @@ impl Operation for Join {
             .lookup(
                 "seat",
                 &["id", "room_id"],
-                "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned)
-                SELECT :participant, :user, room.id, :role, :now, FALSE, FALSE FROM room RETURNING id, room_id",
+                format!(
+                    "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned{node_column})
+                    SELECT :participant, :user, room.id, :role, :now, FALSE, FALSE{node_value} FROM room RETURNING id, room_id"
+                ),
             )
             .event_as(at, "event_1", &of_seat(at, &joined).room("seat.room_id"));
         let answer = room_participant::Model {
@@ -95,19 +123,28 @@ impl Operation for Join {
             ban_reason: None,
             ban_expires_at: None,
             duration_seconds: None,
+            node_id: node,
         };
         Some(Usual { plan, answer })
     }
 
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        let Self { room, user, role } = *self;
+        let Self { room, user, role, node } = *self;
         let plan = Plan::new(at, "seat")
             .denied(at.only_oneself(Asked::Join, Some(room), user))
             .bind("user", user)
             .bind("participant", at.id())
             .bind("role_text", enum_text(&role))
             // Users before rooms.
-            .lock::<user::Entity>("member", Lock::Share, &["id"], "id = :user")
+            .lock::<user::Entity>("member", Lock::Share, &["id"], "id = :user");
+        let plan = match node {
+            // Not locked, or all who join would write to its row: whoever comes while it is found lost is found by the next sweep.
+            Some(node) => plan
+                .bind("node", node)
+                .lock::<media_node::Entity>("node", Lock::None, &["id"], "id = :node"),
+            None => plan,
+        };
+        let plan = plan
             .lock_room(room, &["id", "owner_id", "status"])
             .view::<room_participant::Entity>("present", format!("{OF_USER} AND left_at IS NULL"))
             .view::<room_participant::Entity>("twin", format!("{OF_USER} AND joined_at = :now"));
@@ -138,6 +175,11 @@ impl Operation for Join {
                 "twin",
                 Conflict::SameInstant { user, room },
             );
+        let plan = match node {
+            Some(node) => in_service(plan, "node", node),
+            None => plan,
+        };
+        let (node_column, node_value) = self.node_sql();
 
         let seat_role = at.dialect.as_enum(
             "CASE WHEN room.owner_id <> :user THEN :role_text
@@ -153,8 +195,8 @@ impl Operation for Join {
                 "seat",
                 at.dialect,
                 format!(
-                    "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned)
-                    SELECT :participant, :user, room.id, {seat_role}, :now, FALSE, FALSE FROM room
+                    "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned{node_column})
+                    SELECT :participant, :user, room.id, {seat_role}, :now, FALSE, FALSE{node_value} FROM room
                     WHERE (SELECT count(*) FROM lifted) >= 0 ON CONFLICT DO NOTHING"
                 ),
             )
@@ -202,13 +244,25 @@ impl Grouped for Join {
             let own = [
                 ("participant", json!(at.id())),
                 ("role", enum_text(&operation.role).into()),
+                ("node", json!(operation.node)),
             ];
             let event = operation.joined(actor);
             asked.push(at, operation.user, actor, &event, &own);
         }
+        let (node_column, node, on_node) = if those.iter().any(|member| member.operation.node.is_some()) {
+            (
+                ", node_id",
+                ", node",
+                format!(
+                    " AND (asked.node IS NULL OR (SELECT TRUE FROM media_nodes WHERE id = asked.node AND {IN_SERVICE}))"
+                ),
+            )
+        } else {
+            ("", "", String::new())
+        };
         Plan::new(at, DONE)
             .bind("room", room)
-            .asked(asked, ", participant uuid, role participant_role")
+            .asked(asked, ", participant uuid, role participant_role, node uuid")
             // Users before rooms, and they in one order.
             .lookup(
                 "member",
@@ -233,10 +287,10 @@ impl Grouped for Join {
                 &["room_id"],
                 // The scalar subquery is a look by key for each; NOT EXISTS might be planned as a walk through all who are present.
                 format!(
-                    "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned)
-                    SELECT participant, about, room_id, role, :now, FALSE, FALSE FROM (
+                    "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned{node_column})
+                    SELECT participant, about, room_id, role, :now, FALSE, FALSE{node} FROM (
                         SELECT asked.*, room.id AS room_id, room.free, min(CASE WHEN member.id IS NOT NULL
-                            AND asked.about <> room.owner_id AND (SELECT id FROM room_participants
+                            AND asked.about <> room.owner_id{on_node} AND (SELECT id FROM room_participants
                             WHERE room_id = :room AND user_id = asked.about AND (left_at IS NULL OR is_banned){} LIMIT 1) IS NULL THEN NULL ELSE asked.place END) OVER () AS unfit
                         FROM room CROSS JOIN asked LEFT JOIN member ON member.id = asked.about
                     ) AS those WHERE place < free AND place < COALESCE(unfit, place + 1) ORDER BY place ON CONFLICT DO NOTHING RETURNING {}",
@@ -249,6 +303,14 @@ impl Grouped for Join {
 }
 
 impl Join {
+    /// The column of the node and its value, for an INSERT of a seat that has one.
+    fn node_sql(&self) -> (&'static str, &'static str) {
+        match self.node {
+            Some(_) => (", node_id", ", :node"),
+            None => ("", ""),
+        }
+    }
+
     fn joined(&self, actor: &Actor) -> Change {
         Change::UserJoined {
             target: actor.other_than_self(self.user),

@@ -26,13 +26,15 @@ pub struct LeaveDetails {
 
 impl<S: Sink> Participants<'_, S> {
     /// Ends this very participation, with its duration; the last one out may end the meeting, see [`EmptyRoomPolicy`]. Appends
-    /// USER_LEFT with the reason. Where it has ended already it stays as it is and nothing is appended: what tells of a lost
+    /// USER_LEFT with the reason. Where it has ended already it stays so and nothing is appended: what tells of a lost
     /// connection may come twice, or late, and a rejoin, which is another participation, is never closed by it.
     ///
-    /// It ended `details.at` or now; when that is before it began, when it began. The event has the time at which it was appended.
+    /// It ended `details.at` or now; when that is before it began, when it began. The event has the time at which it was appended. An end that
+    /// the system says and that lies before the one that is known replaces it, but for that of a kick or a ban: so a report that comes after the
+    /// room was ended leaves what it would have left in time, whichever of two reports comes first. Appends USER_STAY_CORRECTED then.
     ///
-    /// Takes the room's lock, if it has not ended; one statement on PostgreSQL, and three where it has. For oneself, or by the system for
-    /// anybody.
+    /// Takes the room's lock, if it has not ended; one statement on PostgreSQL, and three where it has, or four where that is corrected. For
+    /// oneself, or by the system for anybody.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a time that is to come, by the store's clock, or a reason that is not a caller's; [`Error::NotFound`] when there never was such a
@@ -59,7 +61,22 @@ impl<S: Sink> Participants<'_, S> {
             empty_rooms,
         };
         match self.source.perform(leave).await {
-            // It does not begin again: what is read now is what was found then.
+            Err(Error::Rejected(Rejected::NotPresent { .. })) => self.correct(stay, at).await,
+            outcome => outcome,
+        }
+    }
+
+    /// A participation that is over: it does not begin again, and what is read now is what was found then, or an earlier end.
+    async fn correct(&self, stay: ParticipantId, at: Option<DateTime<Utc>>) -> Result<room_participant::Model> {
+        let over = self.get(stay).await?;
+        let Some(left_at) = at.filter(|at| over.left_at > Some((*at).max(over.joined_at))) else {
+            return Ok(over);
+        };
+        if over.is_kicked || over.is_banned || !self.source.actor().is_system() {
+            return Ok(over);
+        }
+        match self.source.perform(CorrectStay { stay, left_at }).await {
+            // Somebody else was here first, with an end that is earlier still.
             Err(Error::Rejected(Rejected::NotPresent { .. })) => self.get(stay).await,
             outcome => outcome,
         }
@@ -114,6 +131,49 @@ impl Operation for LeaveStay {
     }
 }
 
+pub(crate) struct CorrectStay {
+    pub(crate) stay: ParticipantId,
+    pub(crate) left_at: DateTime<Utc>,
+}
+
+impl Operation for CorrectStay {
+    const NAME: &'static str = "participants.correct_stay";
+    type Output = room_participant::Model;
+
+    /// The update asks all of it again: of two corrections the earlier end stays, whichever comes first.
+    fn plan(&self, at: &Moment<'_>) -> Plan {
+        let corrected = Change::UserStayCorrected {
+            target: None,
+            stay: UNKNOWN_STAY,
+            duration_seconds: 0,
+        };
+        let left_at = at.dialect.later(":left_at", "joined_at");
+        Plan::new(at, "seat")
+            .bind("stay", self.stay)
+            .bind("left_at", self.left_at)
+            .update::<room_participant::Entity>(
+                "seat",
+                Columns::All,
+                end_participation_at(at.dialect, ":left_at"),
+                format!("id = :stay AND left_at > {left_at} AND NOT is_kicked AND NOT is_banned"),
+            )
+            .view::<room_participant::Entity>("named", "id = :stay")
+            .found("named", Error::NotFound(Subject::Participant(self.stay)))
+            .guard(
+                "named",
+                format!("left_at > {left_at} AND NOT is_kicked AND NOT is_banned"),
+                over(),
+            )
+            .event(
+                at,
+                &of_seat(at, &corrected)
+                    .room("seat.room_id")
+                    .done_to("seat.user_id")
+                    .computed("duration_seconds", "seat.duration_seconds"),
+            )
+    }
+}
+
 fn not_theirs() -> Refusal {
     Refusal::with_all(["room_id", "user_id"], |named| {
         let (room, user): (RoomId, UserId) = (named.get(0)?, named.get(1)?);
@@ -127,8 +187,8 @@ fn not_theirs() -> Refusal {
     })
 }
 
-/// For [`Participants::leave_stay`], which knows it to be no failure.
-fn over() -> Refusal {
+/// For operations that know it to be no failure.
+pub(super) fn over() -> Refusal {
     Refusal::with_all(["room_id", "user_id"], |named| {
         let (room, user) = (named.get(0)?, named.get(1)?);
         Ok(Rejected::NotPresent { user, room }.into())

@@ -1,11 +1,13 @@
 //! `participants()`: who is in which room, and who was. One file an operation; what is read is here.
 
+pub(crate) mod assign_node;
 pub(crate) mod ban;
 pub(crate) mod join;
 pub(crate) mod kick;
 pub(crate) mod leave;
 pub(crate) mod leave_stay;
 pub(crate) mod lists;
+pub(crate) mod reconcile;
 pub(crate) mod role;
 pub(crate) mod standing;
 
@@ -26,6 +28,7 @@ use lists::Which;
 pub use crate::person::Person;
 pub use ban::Ban;
 pub use leave_stay::LeaveDetails;
+pub use reconcile::{ClosedSeat, MAX_RECONCILED, Reconciled};
 pub use standing::SeatOrBan;
 
 /// The repository of `room_participants`. Stays are never deleted.

@@ -8,6 +8,7 @@
 mod change;
 pub(crate) mod processing;
 pub(crate) mod purge;
+pub(crate) mod report;
 pub(crate) mod retention;
 pub(crate) mod running;
 pub(crate) mod start;
@@ -24,12 +25,11 @@ use crate::read::FetchEntity;
 use crate::scope::{self, Any, Deleted, Live, Visibility};
 use crate::unit::Source;
 
+pub use crate::input::MAX_SWEEP;
 pub use purge::{MAX_PURGE_LEASE, StoredFile};
+pub use report::{EgressReport, EgressState};
 pub use start::NewRecording;
 pub use sweep::SweptRecording;
-
-/// The most recordings that one call of a sweep takes, or of the queue of files to purge.
-pub const MAX_SWEEP: u16 = 500;
 
 /// The repository of `recordings`: live ones unless [`Recordings::deleted`] or [`Recordings::any`] was asked for.
 #[derive(Debug)]
@@ -111,10 +111,14 @@ impl<S: Source, V: Visibility> Recordings<'_, S, V> {
     /// # Errors
     /// None beyond the database's own.
     pub async fn find(&self, id: RecordingId) -> Result<Option<recording::Model>> {
+        self.find_only(recording::Column::Id.eq(id), "recordings.find").await
+    }
+
+    async fn find_only(&self, which: Expr, during: &'static str) -> Result<Option<recording::Model>> {
         let _ = &self.visibility;
         scope::find::<recording::Entity, V>()
-            .filter(recording::Column::Id.eq(id))
-            .fetch_one(self.source, "recordings.find")
+            .filter(which)
+            .fetch_one(self.source, during)
             .await
     }
 
@@ -124,6 +128,24 @@ impl<S: Source, V: Visibility> Recordings<'_, S, V> {
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: RecordingId) -> Result<recording::Model> {
         self.find(id).await?.ok_or(Error::NotFound(Subject::Recording(id)))
+    }
+
+    /// The recording with this id of the media server's recorder. One statement, served by `uq_recordings_egress`.
+    ///
+    /// # Errors
+    /// None beyond the database's own.
+    pub async fn find_by_egress_id(&self, egress_id: &str) -> Result<Option<recording::Model>> {
+        let of_egress = recording::Column::EgressId.eq(egress_id);
+        self.find_only(of_egress, "recordings.find_by_egress_id").await
+    }
+
+    /// The recording whose file has this key. One statement, served by `uq_recordings_storage_key`.
+    ///
+    /// # Errors
+    /// None beyond the database's own.
+    pub async fn find_by_storage_key(&self, storage_key: &str) -> Result<Option<recording::Model>> {
+        let of_file = recording::Column::StorageKey.eq(storage_key);
+        self.find_only(of_file, "recordings.find_by_storage_key").await
     }
 
     /// The recordings of a room, deleted or not, by (started_at, id). One statement, served by `ix_recordings_room`.

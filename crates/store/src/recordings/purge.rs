@@ -10,14 +10,13 @@ use chrono::TimeDelta;
 use entity::RecordingId;
 use sea_orm::{ColumnType, DbErr, QueryResult};
 
-use super::sweep::checked_limit;
 use super::{MAX_SWEEP, Recordings};
 use crate::authority::Operation as Asked;
 use crate::clock::to_microseconds;
 use crate::database::Dialect;
 use crate::database::statement::Bind;
 use crate::error::{Invalid, Result, Rule};
-use crate::input::{ERASED_USERNAME, PURGED_KEY};
+use crate::input::{self, ERASED_USERNAME, PURGED_KEY};
 use crate::operation::{Answer, Moment, Operation, Plan, column, json};
 use crate::unit::Sink;
 
@@ -75,8 +74,8 @@ impl<S: Sink> Recordings<'_, S> {
     /// [`crate::Error::Invalid`] for limit or lease; [`Rejected::NotAllowed`](crate::Rejected::NotAllowed).
     pub async fn claim_purges(&self, limit: u16, lease: Duration) -> Result<Vec<StoredFile>> {
         let claim = ClaimPurges {
-            limit: checked_limit(limit)?,
-            lease: checked_lease(lease)?,
+            limit: input::sweep_limit(limit)?,
+            lease: input::duration("lease", lease, Duration::from_secs(1)..=MAX_PURGE_LEASE)?,
             grace: self.source.context().purge_grace(),
         };
         self.source.perform(claim).await
@@ -103,18 +102,6 @@ impl<S: Sink> Recordings<'_, S> {
     }
 }
 
-fn checked_lease(lease: Duration) -> Result<TimeDelta, Invalid> {
-    let broken = |rule| Invalid { field: "lease", rule };
-    if lease < Duration::from_secs(1) {
-        return Err(broken(Rule::AtLeast(1)));
-    }
-    let longest = i64::try_from(MAX_PURGE_LEASE.as_secs()).unwrap_or(i64::MAX);
-    TimeDelta::from_std(lease)
-        .ok()
-        .filter(|lease| *lease <= TimeDelta::seconds(longest))
-        .ok_or_else(|| broken(Rule::AtMost(longest)))
-}
-
 /// The one row of a claim's plan: all files, as JSON.
 impl Answer for Vec<StoredFile> {
     fn read(row: &QueryResult) -> Result<Self, DbErr> {
@@ -129,7 +116,8 @@ impl Answer for Vec<StoredFile> {
 /// SQL that forgets where a purged file lay. The key stays unique.
 pub(crate) fn forget_place_set(dialect: Dialect) -> String {
     format!(
-        "storage_key = '{PURGED_KEY}' || {}, storage_bucket = 'purged', storage_url = NULL",
+        "storage_key = '{PURGED_KEY}' || {}, storage_bucket = 'purged', storage_url = NULL,
+        egress_id = NULL",
         dialect.uuid_text("id")
     )
 }

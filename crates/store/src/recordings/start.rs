@@ -26,19 +26,40 @@ pub struct NewRecording<'a> {
     pub storage_key: &'a str,
     /// The name it is offered under, 1 to 255 characters.
     pub filename: &'a str,
+    /// The media server's own id of the recorder, if it has begun: 1 to 255 characters, kept as they are; unique, for ever. One that is
+    /// not known yet comes with the [first report](Recordings::report_egress).
+    pub egress_id: Option<&'a str>,
     /// Anybody with the link may watch.
     pub is_public: bool,
     /// When it is to be deleted, in the future; none means never.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
+/// Where a file lies, and what it is called.
+pub(crate) struct CheckedFile {
+    pub(crate) storage_bucket: String,
+    pub(crate) storage_key: String,
+    pub(crate) filename: String,
+}
+
+impl CheckedFile {
+    pub(super) fn new(storage_bucket: &str, storage_key: &str, filename: &str) -> Result<Self, Invalid> {
+        input::opaque("storage_bucket", storage_bucket, 100)?;
+        input::storage_key(storage_key)?;
+        Ok(Self {
+            storage_bucket: storage_bucket.to_owned(),
+            storage_key: storage_key.to_owned(),
+            filename: input::line("filename", filename, 255)?,
+        })
+    }
+}
+
 /// A new recording's facts that kept the rules.
 pub(crate) struct CheckedRecording {
     pub(crate) room: RoomId,
     pub(crate) owner: UserId,
-    pub(crate) storage_bucket: String,
-    pub(crate) storage_key: String,
-    pub(crate) filename: String,
+    pub(crate) file: CheckedFile,
+    pub(crate) egress_id: Option<String>,
     pub(crate) is_public: bool,
     pub(crate) expires_at: Option<DateTime<Utc>>,
 }
@@ -47,14 +68,14 @@ impl TryFrom<NewRecording<'_>> for CheckedRecording {
     type Error = Invalid;
 
     fn try_from(new: NewRecording<'_>) -> Result<Self, Invalid> {
-        input::opaque("storage_bucket", new.storage_bucket, 100)?;
-        input::storage_key(new.storage_key)?;
+        if let Some(egress_id) = new.egress_id {
+            input::opaque("egress_id", egress_id, 255)?;
+        }
         Ok(Self {
             room: new.room,
             owner: new.owner,
-            storage_bucket: new.storage_bucket.to_owned(),
-            storage_key: new.storage_key.to_owned(),
-            filename: input::line("filename", new.filename, 255)?,
+            file: CheckedFile::new(new.storage_bucket, new.storage_key, new.filename)?,
+            egress_id: new.egress_id.map(str::to_owned),
             is_public: new.is_public,
             expires_at: new.expires_at.map(|at| input::time("expires_at", at)).transpose()?,
         })
@@ -68,7 +89,7 @@ impl<S: Sink> Recordings<'_, S> {
     /// # Errors
     /// [`Error::Invalid`]; [`Error::NotFound`] for room or owner; [`Rejected::NotAllowed`]; [`Rejected::UserInactive`];
     /// [`Rejected::RoomStatus`] when the room is not LIVE; [`Rejected::NotRecordable`]; [`Rejected::NotPresent`];
-    /// [`Conflict::StorageKeyTaken`], which counts deleted recordings too.
+    /// [`Conflict::StorageKeyTaken`] and [`Conflict::EgressIdTaken`], which count deleted recordings too.
     ///
     /// [`Rejected::NotAllowed`]: crate::Rejected::NotAllowed
     /// [`Rejected::UserInactive`]: crate::Rejected::UserInactive
@@ -76,6 +97,7 @@ impl<S: Sink> Recordings<'_, S> {
     /// [`Rejected::NotRecordable`]: crate::Rejected::NotRecordable
     /// [`Rejected::NotPresent`]: crate::Rejected::NotPresent
     /// [`Conflict::StorageKeyTaken`]: crate::Conflict::StorageKeyTaken
+    /// [`Conflict::EgressIdTaken`]: crate::Conflict::EgressIdTaken
     pub async fn start(&self, new: NewRecording<'_>) -> Result<recording::Model> {
         let new = CheckedRecording::try_from(new)?;
         self.source.perform(Start(new)).await
@@ -97,9 +119,10 @@ impl Operation for Start {
             .denied(not_in_the_future(at, new.expires_at))
             .bind("recording", recording)
             .bind("owner", user)
-            .bind("storage_key", new.storage_key.clone())
-            .bind("storage_bucket", new.storage_bucket.clone())
-            .bind("filename", new.filename.clone())
+            .bind("storage_key", new.file.storage_key.clone())
+            .bind("storage_bucket", new.file.storage_bucket.clone())
+            .bind("filename", new.file.filename.clone())
+            .bind("egress_id", new.egress_id.clone())
             .bind("is_public", new.is_public)
             .bind("expires_at", new.expires_at)
             // Users before rooms.
@@ -107,6 +130,7 @@ impl Operation for Start {
             .lock_room(room, &["id", "owner_id"])
             .find_own_seat(at)
             .view::<recording::Entity>("same_key", "storage_key = :storage_key")
+            .view::<recording::Entity>("same_egress", "egress_id = :egress_id")
             .room_exists(room)
             .allowed(asked, room, None);
         let mut plan = active(plan, "member", user)
@@ -121,17 +145,18 @@ impl Operation for Start {
             plan = plan.found("own_seat", Rejected::NotPresent { user, room });
         }
         plan.absent_by("uq_recordings_storage_key", "same_key", Conflict::StorageKeyTaken)
+            .absent_by("uq_recordings_egress", "same_egress", egress_id_taken())
             .gate("allowed", "room")
             .insert::<recording::Entity>(
                 "started",
                 at.dialect,
                 format!(
-                    "INSERT INTO recordings (id, room_id, owner_id, storage_key, storage_bucket, filename, status, started_at,
+                    "INSERT INTO recordings (id, room_id, owner_id, storage_key, storage_bucket, egress_id, filename, status, started_at,
                         retry_count, is_public, expires_at, created_at, updated_at)
-                    SELECT :recording, allowed.id, :owner, :storage_key, :storage_bucket, :filename, {status}, :now,
+                    SELECT :recording, allowed.id, :owner, :storage_key, :storage_bucket, :egress_id, :filename, {status}, :now,
                         0, :is_public, :expires_at, :now, :now
                     FROM allowed WHERE TRUE
-                    ON CONFLICT (storage_key) DO NOTHING",
+                    ON CONFLICT DO NOTHING",
                     status = at.dialect.as_enum("'STARTED'", "recording_status"),
                 ),
             )
@@ -151,4 +176,8 @@ fn for_somebody_else(at: &Moment<'_>, room: RoomId, user: UserId) -> Option<Erro
         user: Some(user),
     };
     (actor_role == ActorRole::Outsider).then(|| refusal.into())
+}
+
+pub(super) fn egress_id_taken() -> Refusal {
+    Refusal::with("id", |recording| Conflict::EgressIdTaken { recording })
 }

@@ -7,11 +7,11 @@ use entity::{RecordingId, RoomId};
 use sea_orm::{ColumnType, DbErr, QueryResult};
 use uuid::Uuid;
 
+use super::Recordings;
 use super::change::{AT_REST, RUNNING};
-use super::{MAX_SWEEP, Recordings};
 use crate::authority::Operation as Asked;
 use crate::database::statement::enum_list;
-use crate::error::{Invalid, Result, Rule};
+use crate::error::Result;
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Answer, Event, Moment, Operation, Plan, column, json};
@@ -32,7 +32,7 @@ pub struct SweptRecording {
 }
 
 impl<S: Sink> Recordings<'_, S> {
-    /// Deletes recordings whose time has come, the longest due first, at most `limit` (1 to [`MAX_SWEEP`]), and returns them in
+    /// Deletes recordings whose time has come, the longest due first, at most `limit` (1 to [`MAX_SWEEP`](super::MAX_SWEEP)), and returns them in
     /// no order. Fewer than `limit` means that nothing is left, or that others are at it. Those
     /// that run are left until they have stopped. Appends RECORDING_DELETED for each. One statement on PostgreSQL; locks the
     /// recordings alone and waits for nobody, so any number of sweepers share the work. By the system. Served by
@@ -44,37 +44,22 @@ impl<S: Sink> Recordings<'_, S> {
     /// # Errors
     /// [`crate::Error::Invalid`] for the limit; [`Rejected::NotAllowed`](crate::Rejected::NotAllowed).
     pub async fn sweep_expired(&self, limit: u16) -> Result<Vec<SweptRecording>> {
-        let limit = checked_limit(limit)?;
+        let limit = input::sweep_limit(limit)?;
         self.source.perform(SweepExpired { limit }).await
     }
 
     /// Fails recordings that run and gave no sign of life for longer than `older_than`, which is at least a second: at most
-    /// `limit` (1 to [`MAX_SWEEP`]), the longest silent first; returns them in no order. They count as written until their last
+    /// `limit` (1 to [`MAX_SWEEP`](super::MAX_SWEEP)), the longest silent first; returns them in no order. They count as written until their last
     /// sign of life. Appends RECORDING_FAILED for each. Locks, sharing and authority as for [`Recordings::sweep_expired`].
     /// Served by `ix_recordings_running`.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] for limit or time; [`Rejected::NotAllowed`](crate::Rejected::NotAllowed).
     pub async fn sweep_stuck(&self, older_than: Duration, limit: u16) -> Result<Vec<SweptRecording>> {
-        let limit = checked_limit(limit)?;
-        let silence = checked_silence(older_than)?;
+        let limit = input::sweep_limit(limit)?;
+        let silence = input::age("older_than", older_than)?;
         self.source.perform(SweepStuck { silence, limit }).await
     }
-}
-
-pub(super) fn checked_limit(limit: u16) -> Result<u16, Invalid> {
-    input::number("limit", limit.into(), 1, MAX_SWEEP.into()).map(|_| limit)
-}
-
-/// Less than a second would take recordings that are well. More than the clock can count back is longer than any silence.
-fn checked_silence(older_than: Duration) -> Result<TimeDelta, Invalid> {
-    if older_than < Duration::from_secs(1) {
-        return Err(Invalid {
-            field: "older_than",
-            rule: Rule::AtLeast(1),
-        });
-    }
-    Ok(TimeDelta::from_std(older_than).unwrap_or(TimeDelta::MAX))
 }
 
 /// The one row of a sweep's plan: all that it took, as JSON.

@@ -4,6 +4,7 @@ pub(crate) mod change;
 pub(crate) mod create;
 pub(crate) mod lifecycle;
 mod lists;
+mod sweep;
 
 use entity::{RoomId, room};
 use sea_orm::{ColumnTrait, QueryFilter};
@@ -16,6 +17,7 @@ use crate::unit::Source;
 pub use change::{RoomChanges, Schedule};
 pub use create::NewRoom;
 pub use lists::{RoomFilter, RoomOverview};
+pub use sweep::EndedRoom;
 
 /// The most seats that a room can have.
 pub const MAX_CAPACITY: i32 = 10_000;

@@ -14,8 +14,13 @@ pub(crate) fn end_participation_set(dialect: Dialect) -> String {
     end_participation_at(dialect, ":now")
 }
 
-/// SQL that ends a participation at `when`, or at its begin if that is later.
+/// SQL that ends a participation at `when`, or at its begin if that is later. No media node serves it any more.
 pub(crate) fn end_participation_at(dialect: Dialect, when: &str) -> String {
+    format!("{}, node_id = NULL", end_participation_with_node(dialect, when))
+}
+
+/// As [`end_participation_at`], of a participation that ends because its media node is lost: it keeps the node.
+pub(crate) fn end_participation_with_node(dialect: Dialect, when: &str) -> String {
     let left_at = dialect.later(when, "joined_at");
     let duration = dialect.seconds_between("joined_at", &left_at);
     format!("left_at = {left_at}, duration_seconds = {duration}")
@@ -50,6 +55,18 @@ impl Plan {
     }
 }
 
+/// Takes the participations in the step `ended` off their rooms' counters, whose locks the plan has.
+pub(crate) fn count_all_out(plan: Plan, ended: &str) -> Plan {
+    plan.effect(
+        "counted",
+        format!(
+            "UPDATE rooms SET active_participants = active_participants - gone.number, updated_at = :now
+            FROM (SELECT room_id, CAST(count(*) AS integer) AS number FROM {ended} GROUP BY room_id) AS gone
+            WHERE rooms.id = gone.room_id"
+        ),
+    )
+}
+
 /// The columns of participations that ended, which [`each_left`] reads.
 pub(crate) const CLOSED: &[&str] = &["id", "user_id", "room_id", "duration_seconds"];
 
@@ -75,6 +92,24 @@ pub(crate) fn each_left(at: &Moment<'_>, plan: Plan, closed: &'static str, reaso
 /// Stops all that is being recorded in a room, each with its RECORDING_STOPPED. For a plan that ends the room, and that holds
 /// its lock since before it began: no recording starts meanwhile. `room` is SQL for its id.
 pub(crate) fn stop_recordings(at: &Moment<'_>, plan: Plan, room: &str) -> Plan {
+    stop_those(at, plan, &format!("room_id = {room}"))
+}
+
+/// As [`stop_recordings`], of several rooms: `rooms` is a select of their ids. Takes the recordings' locks in their order.
+pub(crate) fn stop_recordings_of_all(at: &Moment<'_>, plan: Plan, rooms: &str) -> Plan {
+    let plan = plan.lookup(
+        "running",
+        &["id"],
+        format!(
+            "SELECT id FROM recordings WHERE {} AND status IN ('STARTED', 'IN_PROGRESS') ORDER BY id{}",
+            at.dialect.among("room_id", rooms),
+            at.dialect.for_change()
+        ),
+    );
+    stop_those(at, plan, &at.dialect.among("id", "SELECT id FROM running"))
+}
+
+fn stop_those(at: &Moment<'_>, plan: Plan, which: &str) -> Plan {
     let change = Change::RecordingStopped {
         recording: RecordingId::from_uuid(Uuid::nil()),
         with_room: true,
@@ -85,7 +120,7 @@ pub(crate) fn stop_recordings(at: &Moment<'_>, plan: Plan, room: &str) -> Plan {
         "stopped",
         &["id", "room_id"],
         format!("status = 'STOPPED', {set}, updated_at = {updated_at}"),
-        format!("room_id = {room} AND status IN ('STARTED', 'IN_PROGRESS')"),
+        format!("{which} AND status IN ('STARTED', 'IN_PROGRESS')"),
     )
     .event(
         at,

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use entity::{
-    AuditAction, AuthProviderId, AuthProviderType, ParticipantId, ParticipantRole, RecordingId, RoomId, Secret, UserId,
-    auth_provider,
+    AuditAction, AuthProviderId, AuthProviderType, MediaNodeId, ParticipantId, ParticipantRole, RecordingId, RoomId,
+    Secret, UserId, auth_provider,
 };
 use uuid::Uuid;
 
@@ -13,10 +13,13 @@ use crate::auth_providers::{AuthProviders, CheckedAccount, Link, ProviderAccount
 use crate::error::Error;
 use crate::event::Observation;
 use crate::feed::FeedFilter;
+use crate::inbox::{Inbox, Once};
+use crate::nodes::Nodes;
 use crate::notice::Notice;
 use crate::page::{Cursor, Order, PageRequest};
+use crate::participants::leave_stay::CorrectStay;
 use crate::participants::{LeaveDetails, Participants};
-use crate::recordings::{NewRecording, RecordingMeasures, Recordings};
+use crate::recordings::{EgressReport, EgressState, NewRecording, RecordingMeasures, Recordings};
 use crate::rooms::{NewRoom, RoomChanges, RoomFilter, Rooms, Schedule};
 use crate::statistics::Statistics;
 use crate::tokens::{KeyRing, TokenKey};
@@ -29,6 +32,7 @@ const OTHER: UserId = UserId::from_uuid(Uuid::from_u128(2));
 const ROOM: RoomId = RoomId::from_uuid(ID);
 const STAY: ParticipantId = ParticipantId::from_uuid(ID);
 const RECORDING: RecordingId = RecordingId::from_uuid(ID);
+const NODE: MediaNodeId = MediaNodeId::from_uuid(ID);
 const PROVIDER: AuthProviderId = AuthProviderId::from_uuid(ID);
 
 pub(super) fn keys() -> Option<KeyRing> {
@@ -51,8 +55,10 @@ pub(super) async fn call_everything(on: &Recorder) {
     users(on).await;
     rooms(on).await;
     participants(on).await;
+    nodes(on).await;
     recordings(on).await;
     audit(on).await;
+    inbox(on).await;
     let statistics = Statistics::new(on);
     let _ = statistics.of_room(ROOM).await;
     let _ = statistics.of_user(USER).await;
@@ -67,6 +73,7 @@ async fn rooms(on: &Recorder) {
     let _ = rooms().delete(ROOM).await;
     let _ = rooms().deleted().restore(ROOM).await;
     let _ = rooms().transfer(ROOM, OTHER).await;
+    let _ = rooms().sweep_empty(10).await;
     // Each setting may change or not.
     for bits in 1..1_u8 << 7 {
         let on_bit = |bit: u8| bits & (1 << bit) != 0;
@@ -116,6 +123,9 @@ async fn participants(on: &Recorder) {
     let participants = Participants::new(on);
     for user in [USER, OTHER] {
         let _ = participants.join(ROOM, user, ParticipantRole::Participant).await;
+        let _ = participants
+            .join_on(ROOM, user, ParticipantRole::Participant, NODE)
+            .await;
         let _ = participants.leave(ROOM, user).await;
         let _ = participants.standing(ROOM, user).await;
         let _ = participants.kick(ROOM, user, Some("noise")).await;
@@ -126,12 +136,29 @@ async fn participants(on: &Recorder) {
         let _ = participants.hand_over_host(ROOM, user).await;
     }
     let _ = participants.leave_stay(STAY, LeaveDetails::default()).await;
+    let left_at = DateTime::UNIX_EPOCH;
+    let _ = on.perform(CorrectStay { stay: STAY, left_at }).await;
+    let _ = participants.assign_node(STAY, NODE).await;
+    let _ = participants.reconcile(ROOM, &[USER], DateTime::UNIX_EPOCH).await;
     let _ = participants.find(STAY).await;
     let _ = participants.actor_role(ROOM).await;
     for page in pages() {
         let _ = participants.list_present(ROOM, &page).await;
         let _ = participants.list_history(ROOM, &page).await;
         let _ = participants.list_bans(ROOM, &page).await;
+    }
+}
+
+async fn nodes(on: &Recorder) {
+    let nodes = Nodes::new(on);
+    let _ = nodes.register("sfu").await;
+    let _ = nodes.beat(NODE).await;
+    let _ = nodes.retire(NODE).await;
+    let _ = nodes.find(NODE).await;
+    crate::nodes::list_statements(on).await;
+    for page in pages() {
+        let _ = nodes.list_alive(&page).await;
+        let _ = nodes.lost_seats(NODE, &page).await;
     }
 }
 
@@ -143,11 +170,13 @@ async fn recordings(on: &Recorder) {
         storage_key: "key",
         storage_bucket: "bucket",
         filename: "file",
+        egress_id: None,
         is_public: false,
         expires_at: None,
     };
     let measures = RecordingMeasures::default;
     let _ = recordings().start(new).await;
+    reports(on).await;
     let _ = recordings().progress(RECORDING).await;
     let _ = recordings().stop(RECORDING, measures()).await;
     let _ = recordings().fail(RECORDING, "why").await;
@@ -164,6 +193,12 @@ async fn recordings(on: &Recorder) {
     let _ = recordings().find(RECORDING).await;
     let _ = recordings().deleted().find(RECORDING).await;
     let _ = recordings().any().find(RECORDING).await;
+    let _ = recordings().find_by_egress_id("EG_1").await;
+    let _ = recordings().deleted().find_by_egress_id("EG_1").await;
+    let _ = recordings().any().find_by_egress_id("EG_1").await;
+    let _ = recordings().find_by_storage_key("a").await;
+    let _ = recordings().deleted().find_by_storage_key("a").await;
+    let _ = recordings().any().find_by_storage_key("a").await;
     for page in pages() {
         let _ = recordings().list_of_room(ROOM, &page).await;
         let _ = recordings().deleted().list_of_room(ROOM, &page).await;
@@ -172,6 +207,35 @@ async fn recordings(on: &Recorder) {
         let _ = recordings().deleted().list_of_owner(USER, &page).await;
         let _ = recordings().any().list_of_owner(USER, &page).await;
     }
+}
+
+async fn reports(on: &Recorder) {
+    let (at, measures) = (DateTime::UNIX_EPOCH, RecordingMeasures::default());
+    for state in [
+        EgressState::Starting,
+        EgressState::Active,
+        EgressState::Complete { at, measures },
+        EgressState::Failed { at, message: "why" },
+    ] {
+        let report = EgressReport {
+            egress_id: "EG_1",
+            room: ROOM,
+            owner: None,
+            storage_bucket: "media",
+            storage_key: "a",
+            filename: "a.mkv",
+            started_at: at,
+            state,
+        };
+        let _ = Recordings::new(on).report_egress(report).await;
+    }
+}
+
+async fn inbox(on: &Recorder) {
+    if let Ok(once) = Once::new("livekit", "EV_1") {
+        let _ = on.perform(once).await;
+    }
+    let _ = Inbox::new(on).purge(std::time::Duration::from_secs(60), 10).await;
 }
 
 async fn audit(on: &Recorder) {

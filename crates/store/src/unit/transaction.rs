@@ -183,7 +183,7 @@ impl OpenUnit {
 
     async fn try_it<O: Operation>(&self, actor: &Actor, operation: &O) -> Result<Attempt<O::Output>, DbErr> {
         let dialect = self.context.dialect();
-        let first = operation.plan(&moment(&self.context, self.now, actor));
+        let mut first = operation.plan(&moment(&self.context, self.now, actor));
         if let Some(error) = first.refused_already() {
             return Ok(Attempt::Refused(error.clone()));
         }
@@ -195,13 +195,17 @@ impl OpenUnit {
             let refusal = first.explain(dialect, &self.executor()).await?;
             return Ok(Attempt::from_refusal(refusal));
         };
-        for plan in first.following() {
+        let mut without_answer = None;
+        for mut plan in first.take_following() {
+            plan.take_given(without_answer.as_ref().unwrap_or(&row))?;
             let begun = Instant::now();
             let next = plan.run(dialect, &self.transaction).await;
             self.context.sent(O::NAME, begun);
             let next = next?.ok_or(DbErr::RecordNotUpdated)?;
             if plan.has_answer() {
-                row = next;
+                (row, without_answer) = (next, None);
+            } else {
+                without_answer = Some(next);
             }
         }
         O::Output::read(&row).map(Attempt::Done)

@@ -3,12 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use chrono::DateTime;
+use conferencing_store::clock::{Clock, SystemClock};
 use conferencing_store::entity::AuthProviderType::Google;
 use conferencing_store::entity::ParticipantRole::{CoHost, Participant};
-use conferencing_store::entity::{AuthProviderId, ParticipantId, RecordingId, RecordingStatus, RoomId, Secret, UserId};
+use conferencing_store::entity::{
+    AuthProviderId, MediaNodeId, ParticipantId, RecordingId, RecordingStatus, RoomId, Secret, UserId,
+};
 use conferencing_store::{
-    Acting, Actor, AuditFilter, Error, KeyRing, LeaveDetails, MediaKind, NewRoom, Observation, ProfileChange,
-    ProviderProfile, ProviderTokens, RecordingMeasures, RoomChanges, Store, StoreSettings, TokenKey, Unit,
+    Acting, Actor, AuditFilter, EgressReport, EgressState, Error, FeedPosition, KeyRing, LeaveDetails, MediaKind,
+    NewRoom, Observation, ProfileChange, ProviderProfile, ProviderTokens, RecordingMeasures, RoomChanges, Store,
+    StoreSettings, TokenKey, Unit,
 };
 
 use crate::accounts_support::account;
@@ -26,7 +31,7 @@ crate::cases![
 ];
 
 /// Every operation that writes. A new one must be added here. (The sweeps and the re-encryption write for many rows at once;
-/// they are counted in `recordings_sweeps` and `tokens`.)
+/// they are counted in `recordings_sweeps`, `nodes_sweeps`, `rooms_sweeps` and `tokens`.)
 #[derive(Clone, Copy, Debug)]
 enum Mutator {
     Register,
@@ -60,6 +65,9 @@ enum Mutator {
     Ban,
     BanAbsent,
     Unban,
+    JoinOn,
+    AssignNode,
+    Reconcile,
     Promote,
     Demote,
     HandOver,
@@ -78,10 +86,17 @@ enum Mutator {
     SetExpiry,
     ClaimPurges,
     ConfirmPurged,
+    ReportEgress,
+    ReportKnownEgress,
+    AdvanceFeed,
+    RegisterNode,
+    ReplaceNode,
+    Beat,
+    RetireNode,
     Append,
 }
 
-const ALL: [Mutator; 50] = [
+const ALL: [Mutator; 60] = [
     Mutator::Register,
     Mutator::RegisterWithProvider,
     Mutator::Link,
@@ -113,6 +128,9 @@ const ALL: [Mutator; 50] = [
     Mutator::Ban,
     Mutator::BanAbsent,
     Mutator::Unban,
+    Mutator::JoinOn,
+    Mutator::AssignNode,
+    Mutator::Reconcile,
     Mutator::Promote,
     Mutator::Demote,
     Mutator::HandOver,
@@ -131,6 +149,13 @@ const ALL: [Mutator; 50] = [
     Mutator::SetExpiry,
     Mutator::ClaimPurges,
     Mutator::ConfirmPurged,
+    Mutator::ReportEgress,
+    Mutator::ReportKnownEgress,
+    Mutator::AdvanceFeed,
+    Mutator::RegisterNode,
+    Mutator::ReplaceNode,
+    Mutator::Beat,
+    Mutator::RetireNode,
     Mutator::Append,
 ];
 
@@ -218,6 +243,24 @@ macro_rules! perform {
                 .await
                 .map(drop),
             Mutator::Unban => $source.participants().unban($on.room, $on.guest).await.map(drop),
+            Mutator::JoinOn => $source
+                .participants()
+                .join_on($on.room, $on.guest, Participant, $on.node())
+                .await
+                .map(drop),
+            Mutator::AssignNode => $source
+                .participants()
+                .assign_node($on.stay(), $on.node())
+                .await
+                .map(drop),
+            Mutator::Reconcile => $source
+                .participants()
+                .reconcile($on.room, &[], SystemClock.now())
+                .await
+                .map(drop),
+            Mutator::RegisterNode | Mutator::ReplaceNode => $source.nodes().register(&$on.name).await.map(drop),
+            Mutator::Beat => $source.nodes().beat($on.node()).await.map(drop),
+            Mutator::RetireNode => $source.nodes().retire($on.node()).await.map(drop),
             Mutator::Promote => $source.participants().promote($on.room, $on.guest).await.map(drop),
             Mutator::Demote => $source.participants().demote($on.room, $on.guest).await.map(drop),
             Mutator::HandOver => $source
@@ -252,6 +295,12 @@ macro_rules! perform {
             Mutator::SetExpiry => $source.recordings().set_expiry($on.recording(), None).await.map(drop),
             Mutator::ClaimPurges => $source.recordings().claim_purges(500, LEASE).await.map(drop),
             Mutator::ConfirmPurged => $source.recordings().confirm_purged(&[$on.recording()]).await.map(drop),
+            Mutator::ReportEgress | Mutator::ReportKnownEgress => $source
+                .recordings()
+                .report_egress(complete($on.room, &$on.name))
+                .await
+                .map(drop),
+            Mutator::AdvanceFeed => $source.feed().advance(&$on.name, None, &$on.position).await,
             Mutator::Append => $source.audit().append(Some($on.room), muted($on.guest)).await.map(drop),
         }
     };
@@ -298,6 +347,14 @@ impl Mutator {
             Self::Ban => (&["USER_BANNED"], &["rooms", "room_participants"]),
             Self::BanAbsent => (&["USER_BANNED"], &["room_participants"]),
             Self::Unban => (&["USER_UNBANNED"], &["room_participants"]),
+            Self::JoinOn => (&["USER_JOINED"], &["rooms", "room_participants"]),
+            Self::Reconcile => (&["USER_LEFT"], &["rooms", "room_participants"]),
+            Self::RegisterNode => (&["MEDIA_NODE_REGISTERED"], &["media_nodes"]),
+            Self::ReplaceNode => (&["MEDIA_NODE_LOST", "MEDIA_NODE_REGISTERED"], &["media_nodes"]),
+            Self::RetireNode => (&["MEDIA_NODE_LOST"], &["media_nodes"]),
+            // Who is where stays the same.
+            Self::Beat => (&[], &["media_nodes"]),
+            Self::AssignNode => (&[], &["room_participants"]),
             Self::Promote => (&["ROLE_PROMOTION"], &["room_participants"]),
             Self::Demote => (&["ROLE_DEMOTION"], &["room_participants"]),
             Self::HandOver => (&["ROLE_CHANGED"], &["room_participants"]),
@@ -319,6 +376,10 @@ impl Mutator {
             Self::SetExpiry => (&["RECORDING_EXPIRY_CHANGED"], &["recordings"]),
             // What is no change of the domain's is not told, see `recordings/purge.rs`.
             Self::ClaimPurges | Self::ConfirmPurged => (&[], &["recordings"]),
+            Self::ReportEgress => (&["RECORDING_STARTED", "RECORDING_STOPPED"], &["recordings"]),
+            Self::ReportKnownEgress => (&["RECORDING_REPORTED", "RECORDING_STOPPED"], &["recordings"]),
+            // Where a consumer is concerns nobody else.
+            Self::AdvanceFeed => (&[], &["feed_checkpoints"]),
             Self::Append => (&["USER_MUTED"], &[]),
         }
     }
@@ -351,10 +412,23 @@ impl Mutator {
             account: None,
             recording: None,
             stay: None,
+            position: db.store.feed().now().await.unwrap(),
+            node: None,
         };
         match self {
+            Self::ReplaceNode | Self::Beat | Self::RetireNode => {
+                on.node = Some(system.nodes().register(name).await.unwrap().id);
+            }
+            Self::JoinOn => {
+                system.rooms().start(room.id).await.unwrap();
+                on.node = Some(system.nodes().register(name).await.unwrap().id);
+            }
+            Self::AssignNode => {
+                on.stay = Some(db.seat(&room, &guest).await.id);
+                on.node = Some(system.nodes().register(name).await.unwrap().id);
+            }
             Self::Join | Self::End => drop(system.rooms().start(room.id).await.unwrap()),
-            Self::Leave | Self::Kick | Self::Ban | Self::Promote | Self::Deactivate => {
+            Self::Leave | Self::Kick | Self::Ban | Self::Promote | Self::Deactivate | Self::Reconcile => {
                 drop(db.seat(&room, &guest).await);
             }
             Self::LeaveStay => on.stay = Some(db.seat(&room, &guest).await.id),
@@ -388,7 +462,7 @@ impl Mutator {
         {
             system.recordings().delete(recording).await.unwrap();
         }
-        if matches!(self, Self::StartRecording) {
+        if matches!(self, Self::StartRecording | Self::ReportEgress) {
             system.rooms().start(room.id).await.unwrap();
         }
         on
@@ -397,7 +471,9 @@ impl Mutator {
     /// The status of the recording that it works on.
     fn recording_status(self) -> Option<RecordingStatus> {
         match self {
-            Self::EndWithRecording | Self::Progress | Self::Stop | Self::Fail => Some(RecordingStatus::Started),
+            Self::EndWithRecording | Self::Progress | Self::Stop | Self::Fail | Self::ReportKnownEgress => {
+                Some(RecordingStatus::Started)
+            }
             Self::Process
             | Self::DeleteRecording
             | Self::RestoreRecording
@@ -451,6 +527,22 @@ fn new_title() -> RoomChanges<'static> {
     }
 }
 
+/// The end of an egress whose file is called so.
+fn complete(room: RoomId, tag: &str) -> EgressReport<'_> {
+    let at = DateTime::UNIX_EPOCH;
+    let measures = RecordingMeasures::default();
+    EgressReport {
+        egress_id: tag,
+        room,
+        owner: None,
+        storage_bucket: "media",
+        storage_key: tag,
+        filename: "meeting.mp4",
+        started_at: at,
+        state: EgressState::Complete { at, measures },
+    }
+}
+
 fn muted(target: UserId) -> Observation {
     let kind = MediaKind::Video;
     Observation::UserMuted { target, kind }
@@ -475,6 +567,8 @@ struct Prepared {
     account: Option<AuthProviderId>,
     recording: Option<RecordingId>,
     stay: Option<ParticipantId>,
+    position: FeedPosition,
+    node: Option<MediaNodeId>,
 }
 
 impl Prepared {
@@ -484,6 +578,10 @@ impl Prepared {
 
     fn recording(&self) -> RecordingId {
         self.recording.unwrap()
+    }
+
+    fn node(&self) -> MediaNodeId {
+        self.node.unwrap()
     }
 
     fn stay(&self) -> ParticipantId {

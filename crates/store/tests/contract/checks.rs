@@ -13,10 +13,11 @@ use sea_orm::DbBackend;
 
 use crate::harness::{Raw, TestDb};
 
-pub const TABLES: [&str; 6] = [
+pub const TABLES: [&str; 7] = [
     "users",
     "auth_providers",
     "rooms",
+    "media_nodes",
     "room_participants",
     "recordings",
     "audit_logs",

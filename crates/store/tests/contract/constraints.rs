@@ -24,7 +24,10 @@ crate::cases![
 async fn lifting(raw: &Raw, name: &str) -> Option<String> {
     let named = catalog::named(raw).await;
     let table = match (raw.backend(), name) {
-        (DbBackend::Sqlite, "tr_users_kept" | "tr_rooms_kept") => &name[3..8],
+        (DbBackend::Sqlite, "tr_users_kept" | "tr_rooms_kept" | "tr_media_nodes_kept") => {
+            name[3..].strip_suffix("_kept").unwrap()
+        }
+        (DbBackend::Sqlite, "tr_room_participants_node") => "room_participants",
         _ => &named.iter().find(|named| named.name == name)?.table,
     };
     if raw.backend() == DbBackend::Postgres && name.starts_with("fk_audit_logs_") {
@@ -47,6 +50,9 @@ async fn lifting(raw: &Raw, name: &str) -> Option<String> {
         (DbBackend::Sqlite, "tr") if name.ends_with("_kept") => Some(format!(
             "DROP TRIGGER tr_{table}_no_delete; DROP TRIGGER tr_{table}_no_rename"
         )),
+        (DbBackend::Sqlite, "tr") if name == "tr_room_participants_node" => {
+            Some(format!("DROP TRIGGER {name}_insert; DROP TRIGGER {name}_update"))
+        }
         (DbBackend::Sqlite, "tr") => Some(format!("DROP TRIGGER {name}")),
         (DbBackend::Postgres, "tr") => Some(format!("DROP TRIGGER {name} ON {table}")),
         (_, "uq") => Some(format!("DROP INDEX {name}")),

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use conferencing_store::entity::ParticipantRole::Participant;
-use conferencing_store::entity::{room, user};
+use conferencing_store::entity::{MediaNodeId, room, user};
 use conferencing_store::{
     Acting, Actor, AuditFilter, MediaKind, NewRoom, NewUser, Observation, Order, PageRequest, RecordingMeasures, Store,
     WriterSettings,
@@ -39,8 +39,8 @@ const COSTS: &[Cost] = &[
     cost("record_login", 1, 31, 872),
     cost("create a room", 1, 45, 1472),
     cost("join", 1, 51, 1440),
-    cost("first join", 2, 100, 2632),
-    cost("the owner's join", 2, 103, 2704),
+    cost("first join", 2, 100, 2728),
+    cost("the owner's join", 2, 103, 2800),
     cost("leave", 1, 45, 1192),
     cost("kick", 1, 62, 1680),
     cost("ban", 1, 77, 1864),
@@ -54,6 +54,10 @@ const COSTS: &[Cost] = &[
     cost("a page of 100 named events", 1, 95, 0),
     cost("start of a recording", 1, 48, 1472),
     cost("stop of a recording", 1, 40, 1264),
+    cost("join on a node", 1, 54, 1560),
+    cost("leave of a node", 1, 47, 1192),
+    cost("beat", 1, 9, 208),
+    cost("a sweep that finds no silent node", 2, 7, 0),
 ];
 
 /// By then every plan is the one that the server keeps.
@@ -66,6 +70,7 @@ struct Stage {
     owner: user::Model,
     by_owner: Acting,
     room: room::Model,
+    node: Option<MediaNodeId>,
     /// How many users there are, who all have other names.
     users: usize,
 }
@@ -108,6 +113,7 @@ impl Stage {
             owner,
             by_owner,
             room,
+            node: None,
             users: 0,
         };
         stage.system.rooms().start(stage.room.id).await.unwrap();
@@ -135,6 +141,17 @@ impl Stage {
             .await
             .unwrap();
         user
+    }
+
+    /// The one node that is in service.
+    async fn node(&mut self) -> MediaNodeId {
+        match self.node {
+            Some(node) => node,
+            None => {
+                let node = self.system.nodes().register("sfu").await.unwrap().id;
+                *self.node.insert(node)
+            }
+        }
     }
 
     /// The system puts the seat back, so that 20 are present.
@@ -198,6 +215,24 @@ impl Stage {
                 let spent = self.spent(joining.join(room, user.id, Participant)).await.1;
                 self.out(&user).await;
                 spent
+            }
+            "join on a node" | "leave of a node" => {
+                let user = self.somebody().await;
+                let node = self.node().await;
+                let acting = self.acting(&user);
+                let people = acting.participants();
+                let joining = self.spent(people.join_on(room, user.id, Participant, node)).await.1;
+                let leaving = self.spent(people.leave(room, user.id)).await.1;
+                if what.starts_with("join") { joining } else { leaving }
+            }
+            "beat" => {
+                let node = self.node().await;
+                self.spent(self.system.nodes().beat(node)).await.1
+            }
+            "a sweep that finds no silent node" => {
+                self.node().await;
+                let hour = Duration::from_secs(3600);
+                self.spent(self.system.nodes().sweep_silent(hour, 100)).await.1
             }
             "first join" | "the owner's join" => {
                 let user = match what {

@@ -16,6 +16,7 @@ use crate::recordings::new_recording;
 
 crate::cases![
     @Alone past_stays_cost_nothing,
+    @Alone seats_cost_a_sweep_of_nodes_nothing,
     @Postgres a_page_of_the_trail_costs_its_rows_and_the_partitions,
     @Postgres plans_of_what_services_do_most_are_kept,
 ];
@@ -150,6 +151,72 @@ async fn past_stays_cost_nothing(db: TestDb) {
         assert!(grown.into_iter().all(|(many, few)| many <= few + GROWN), "{seen:#?}");
     }
     println!("{seen:#?}");
+}
+
+/// A sweep steps from node to node, past any number of seats on nodes in service and of nodes that were lost long ago; and what one node
+/// lost is found past what others did. Its plans are those of five seats.
+async fn seats_cost_a_sweep_of_nodes_nothing(db: TestDb) {
+    let owner = db.user("owner").await;
+    let room = db.room(&owner, 20).await;
+    let node = db.system().nodes().register("sfu").await.unwrap().id;
+    for user in db.users("present", 5).await {
+        let people = db.system();
+        people
+            .participants()
+            .join_on(room.id, user.id, Participant, node)
+            .await
+            .unwrap();
+    }
+    let raw = one_connection(&db.url).await;
+    // Three that are in service, and what years of starts have left.
+    let nodes = "INSERT INTO media_nodes SELECT md5('node' || n)::uuid, 'node' || n, now(), now(), CASE WHEN n > 3 THEN now() END
+        FROM generate_series(1, 2003) AS n";
+    for sql in [NO_AUTOVACUUM, USERS, nodes, "ANALYZE"] {
+        raw.run(sql).await;
+    }
+    raw.db.close().await.unwrap();
+    let meter = Meter::of(&db).await;
+    let system = meter.store.acting(&Actor::system("sweeper"));
+    let (page, hour) = (
+        PageRequest::first(100, Order::OldestFirst).unwrap(),
+        std::time::Duration::from_secs(3600),
+    );
+    let (mut few, mut looks) = ((0, 0), Vec::new());
+    for many in [false, true] {
+        if many {
+            // 100,000 seats on the three; three each that 2,000 others have lost.
+            let room = room.id.as_uuid();
+            let seats = format!(
+                "INSERT INTO rooms (id, owner_id, room_code, title, max_participants, is_public, is_recordable, require_auth, status,
+                        started_at, peak_participants, total_joins, active_participants, created_at, updated_at)
+                    SELECT md5('room' || n)::uuid, owner_id, 'room-' || n, 'Room', 2000, FALSE, TRUE, TRUE, 'LIVE', now(), 2000, 2000,
+                        2000, now(), now() FROM rooms, generate_series(1, 50) AS n WHERE rooms.id = '{room}';
+                INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned, node_id)
+                    SELECT gen_random_uuid(), md5('user' || u)::uuid, md5('room' || r)::uuid, 'PARTICIPANT', now(), FALSE, FALSE,
+                        md5('node' || (1 + u % 3))::uuid FROM generate_series(1, 50) AS r, generate_series(0, 1999) AS u;
+                INSERT INTO room_participants (id, user_id, room_id, role, joined_at, left_at, duration_seconds, is_kicked, is_banned,
+                        node_id)
+                    SELECT gen_random_uuid(), md5('user' || n % 2000)::uuid, '{room}', 'PARTICIPANT', now() - n * interval '1 second',
+                        now(), n, FALSE, FALSE, md5('node' || (4 + n % 2000))::uuid FROM generate_series(1, 6000) AS n"
+            );
+            aside(&db, &meter, &seats).await;
+        }
+        for run in 0..RUNS {
+            let (swept, of_sweep) = meter.spent(system.nodes().sweep_silent(hour, 100)).await;
+            assert_eq!(swept.unwrap(), conferencing_store::NodeSweep::default());
+            let (lost, of_lost) = meter.spent(meter.store.nodes().lost_seats(node, &page)).await;
+            assert_eq!(lost.unwrap().items, []);
+            if many {
+                looks.push((of_sweep.buffers, of_lost.buffers));
+            } else if run > 0 {
+                few = (of_sweep.buffers.max(few.0), of_lost.buffers.max(few.1));
+            }
+        }
+    }
+    println!("{few:?} {looks:?}");
+    for (sweep, lost) in &looks[1..] {
+        assert!(*sweep <= few.0 + GROWN && *lost <= few.1 + GROWN, "{few:?} {looks:?}");
+    }
 }
 
 /// SQL: events of the room, every second one of all, over the twelve months from the first of the log on. They have a second part

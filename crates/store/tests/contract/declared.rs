@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use conferencing_store::entity::{audit_log, auth_provider, recording, room, room_participant, user};
+use conferencing_store::entity::{
+    audit_log, auth_provider, feed_checkpoint, inbox_event, media_node, recording, room, room_participant, user,
+};
 use sea_orm::sea_query::{ColumnType, StringLen, TableRef};
 use sea_orm::{
     ColumnTrait, DbBackend, EntityTrait, IdenStatic, Iterable, PrimaryKeyToColumn, RelationDef, RelationTrait,
@@ -27,14 +29,17 @@ pub struct Column {
     pub nullable: bool,
 }
 
-/// The six tables, each after those that it refers to.
+/// The tables, each after those that it refers to.
 pub fn tables() -> Vec<Table> {
     vec![
         declared::<user::Entity>(),
         declared::<auth_provider::Entity>(),
         declared::<room::Entity>(),
+        declared::<media_node::Entity>(),
         declared::<room_participant::Entity>(),
         declared::<recording::Entity>(),
+        declared::<inbox_event::Entity>(),
+        declared::<feed_checkpoint::Entity>(),
         declared::<audit_log::Entity>(),
     ]
 }
@@ -76,10 +81,12 @@ pub fn entity_facts(backend: DbBackend) -> Facts {
         let strict = if backend == DbBackend::Sqlite { ", strict" } else { "" };
         facts.insert(format!("table {name}{strict}"));
         facts.insert(format!("{name}: primary key ({})", table.primary_key.join(", ")));
-        // On PostgreSQL a trigger holds the references of the audit log, see `VIOLATIONS` and ADR 11.
-        let by_trigger = backend == DbBackend::Postgres && name == "audit_logs";
-        for relation in table.belongs_to.iter().filter(|_| !by_trigger) {
-            facts.insert(format!("{name}.{}", reference(relation)));
+        for reference in table.belongs_to.iter().map(reference) {
+            // On PostgreSQL triggers hold these, see `VIOLATIONS` and ADR 11.
+            let by_trigger = name == "audit_logs" || reference.starts_with("node_id ");
+            if backend == DbBackend::Sqlite || !by_trigger {
+                facts.insert(format!("{name}.{reference}"));
+            }
         }
         for column in &table.columns {
             let null = if column.nullable { ", nullable" } else { "" };

@@ -23,6 +23,9 @@ crate::cases![
     of_many_at_once_one_ends_the_stay,
     @Postgres a_stay_that_ended_while_the_room_was_waited_for_is_left_as_it_is,
     it_ended_when_the_caller_says_but_not_before_it_began,
+    an_earlier_end_replaces_one_that_was_inferred,
+    of_many_ends_at_once_the_earliest_stays,
+    a_kick_is_the_end_whatever_is_reported_later,
     times_to_come_and_reasons_of_the_store_are_refused,
     nobody_ends_the_stay_of_somebody_else,
     the_last_stay_ends_the_room_where_the_store_says_so,
@@ -377,4 +380,101 @@ async fn a_unit_goes_on_after_a_stay_that_was_over(db: TestDb) {
         db.assert_audit_log_tells_the_participations(room.id).await;
     }
     raw.assert_invariants().await;
+}
+
+async fn an_earlier_end_replaces_one_that_was_inferred(db: TestDb) {
+    let (ada, ben, raw) = (db.user("ada").await, db.user("ben").await, db.raw().await);
+    let (store, clock) = db.with_manual_clock().await;
+    let system = store.acting(&Actor::system("media"));
+    let room = db.room(&ada, 5).await.id;
+    let seat = system.participants().join(room, ben.id, Participant).await.unwrap();
+    clock.advance(TimeDelta::seconds(100));
+    system.rooms().end(room).await.unwrap();
+    let at = |seconds| lost(seat.joined_at + TimeDelta::seconds(seconds));
+    for (reported, ends, recorded) in [
+        (90, 90, true),
+        (90, 90, false),
+        (95, 90, false),
+        (60, 60, true),
+        (-5, 0, true),
+        (-9, 0, false),
+    ] {
+        let (row, events) = appended(&raw, system.participants().leave_stay(seat.id, at(reported))).await;
+        let row = row.unwrap();
+        assert_eq!(row.left_at, Some(seat.joined_at + TimeDelta::seconds(ends)));
+        assert_eq!(row.duration_seconds, Some(ends as i32));
+        let expected: &[&str] = if recorded { &["USER_STAY_CORRECTED"] } else { &[] };
+        assert_eq!(events, expected);
+        if recorded {
+            let told = Change::UserStayCorrected {
+                target: Some(ben.id),
+                stay: seat.id,
+                duration_seconds: ends as i32,
+            };
+            assert_eq!(log_of(&store, room).await.pop().unwrap().event, told.into());
+        }
+    }
+    raw.assert_invariants().await;
+
+    // Nobody makes their own stay shorter.
+    let again = db.room(&ada, 5).await.id;
+    let ben = store.acting(&Actor::user(ben.id));
+    let seat = ben.participants().join(again, seat.user_id, Participant).await.unwrap();
+    clock.advance(TimeDelta::seconds(100));
+    let left = ben.participants().leave(again, seat.user_id).await.unwrap();
+    let said = ben
+        .participants()
+        .leave_stay(seat.id, lost(seat.joined_at))
+        .await
+        .unwrap();
+    assert_eq!(said, left);
+}
+
+async fn of_many_ends_at_once_the_earliest_stays(db: TestDb) {
+    let (ada, ben, raw) = (db.user("ada").await, db.user("ben").await, db.raw().await);
+    let (store, clock) = db.with_manual_clock().await;
+    let system = store.acting(&Actor::system("media"));
+    let room = db.room(&ada, 5).await.id;
+    for _ in 0..3 {
+        let seat = system.participants().join(room, ben.id, Participant).await.unwrap();
+        clock.advance(TimeDelta::seconds(100));
+        let report = |task: i64| {
+            let (system, at) = (system.clone(), lost(seat.joined_at + TimeDelta::seconds(40 + task)));
+            async move { system.participants().leave_stay(seat.id, at).await.unwrap() }
+        };
+        race((0..32).map(report)).await;
+        let row = store.participants().get(seat.id).await.unwrap();
+        assert_eq!(row.duration_seconds, Some(40));
+    }
+    raw.assert_invariants().await;
+}
+
+async fn a_kick_is_the_end_whatever_is_reported_later(db: TestDb) {
+    let (ada, raw) = (db.user("ada").await, db.raw().await);
+    let guests = db.users("guest", 2).await;
+    let (store, clock) = db.with_manual_clock().await;
+    let system = store.acting(&Actor::system("media"));
+    let room = db.room(&ada, 5).await.id;
+    let mut rows = Vec::new();
+    for (guest, bans) in guests.iter().zip([false, true]) {
+        let seat = system.participants().join(room, guest.id, Participant).await.unwrap();
+        clock.advance(TimeDelta::seconds(100));
+        let participants = system.participants();
+        if bans {
+            participants.ban(room, guest.id, None, None).await.unwrap();
+        } else {
+            participants.kick(room, guest.id, None).await.unwrap();
+        }
+        rows.push(participants.get(seat.id).await.unwrap());
+    }
+    let before = raw.snapshot().await;
+    for row in rows {
+        let said = system
+            .participants()
+            .leave_stay(row.id, lost(row.joined_at))
+            .await
+            .unwrap();
+        assert_eq!(said, row);
+    }
+    assert_eq!(raw.snapshot().await, before);
 }

@@ -21,6 +21,7 @@ mod metering;
 mod pooler;
 mod rows;
 mod violations;
+mod webhooks;
 mod wire;
 
 mod accounts;
@@ -46,6 +47,7 @@ mod hot_rooms;
 mod hot_rooms_answers;
 mod hot_rooms_failures;
 mod immutability;
+mod inbox;
 mod input;
 mod leave_stay;
 mod lifecycle;
@@ -57,6 +59,8 @@ mod migrations_at_once;
 mod model;
 mod moderation;
 mod names;
+mod nodes;
+mod nodes_sweeps;
 mod paging;
 mod participants;
 mod partitioning;
@@ -64,9 +68,11 @@ mod presence;
 mod presence_plans;
 mod privacy;
 mod races;
+mod reconcile;
 mod recordings;
 mod recordings_purges;
 mod recordings_races;
+mod recordings_reports;
 mod recordings_rules;
 mod recordings_start;
 mod recordings_sweeps;
@@ -77,6 +83,7 @@ mod retries;
 mod roles;
 mod room_settings;
 mod rooms;
+mod rooms_sweeps;
 mod schema;
 mod secrets;
 mod sign_in_methods;
@@ -115,6 +122,7 @@ fn main() -> std::process::ExitCode {
         hot_rooms_answers::cases(),
         hot_rooms_failures::cases(),
         immutability::cases(),
+        inbox::cases(),
         input::cases(),
         leave_stay::cases(),
         lifecycle::cases(),
@@ -126,6 +134,8 @@ fn main() -> std::process::ExitCode {
         model::cases(),
         moderation::cases(),
         names::cases(),
+        nodes::cases(),
+        nodes_sweeps::cases(),
         paging::cases(),
         participants::cases(),
         partitioning::cases(),
@@ -133,9 +143,11 @@ fn main() -> std::process::ExitCode {
         presence_plans::cases(),
         privacy::cases(),
         races::cases(),
+        reconcile::cases(),
         recordings::cases(),
         recordings_purges::cases(),
         recordings_races::cases(),
+        recordings_reports::cases(),
         recordings_rules::cases(),
         recordings_start::cases(),
         recordings_sweeps::cases(),
@@ -146,6 +158,7 @@ fn main() -> std::process::ExitCode {
         roles::cases(),
         room_settings::cases(),
         rooms::cases(),
+        rooms_sweeps::cases(),
         schema::cases(),
         sign_in_methods::cases(),
         secrets::cases(),
@@ -161,6 +174,7 @@ fn main() -> std::process::ExitCode {
         unit::cases(),
         upkeep::cases(),
         users::cases(),
+        webhooks::cases(),
         writer::cases(),
     ];
     collector::install();

@@ -57,6 +57,9 @@ const LEFT_TO_PURGE: &[(&str, &str)] = &[
     ("key0", "recordings.storage_key"),
     ("key1", "recordings.storage_key"),
     ("key2", "recordings.storage_key"),
+    ("egress0", "recordings.egress_id"),
+    ("egress1", "recordings.egress_id"),
+    ("egress2", "recordings.egress_id"),
     ("bucket", "recordings.storage_bucket"),
     ("url", "recordings.storage_url"),
 ];
@@ -81,6 +84,10 @@ const MARKERS: &[&str] = &[
     "key1",
     "key2",
     "key3",
+    "egress0",
+    "egress1",
+    "egress2",
+    "egress3",
     "bucket",
     "url",
     "file",
@@ -281,6 +288,7 @@ async fn meet(by_ada: &Acting, system: &Acting, ada: &user::Model, ben: &user::M
             storage_bucket: &mark("bucket"),
             storage_key: &mark(&format!("key{number}")),
             filename: &mark("file"),
+            egress_id: Some(&mark(&format!("egress{number}"))),
             is_public: false,
             expires_at: None,
         };
@@ -343,6 +351,7 @@ async fn be_moderated(by_ada: &Acting, system: &Acting, ada: &user::Model, ben: 
         storage_bucket: "media",
         storage_key: "of ben",
         filename: &mark("bensfile"),
+        egress_id: None,
         is_public: false,
         expires_at: None,
     };

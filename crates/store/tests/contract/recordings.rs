@@ -24,6 +24,7 @@ pub fn new_recording(room: RoomId, owner: UserId, tag: &str) -> NewRecording<'_>
         storage_bucket: "media",
         storage_key: tag,
         filename: "meeting.mp4",
+        egress_id: None,
         is_public: false,
         expires_at: None,
     }

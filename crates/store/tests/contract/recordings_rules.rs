@@ -241,6 +241,7 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
         (
             NewRecording {
                 filename: " ",
+                egress_id: None,
                 ..good.clone()
             },
             "filename",
@@ -249,6 +250,7 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
         (
             NewRecording {
                 filename: "a\tb",
+                egress_id: None,
                 ..good.clone()
             },
             "filename",
@@ -257,6 +259,7 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
         (
             NewRecording {
                 filename: cut(256),
+                egress_id: None,
                 ..good.clone()
             },
             "filename",
@@ -418,6 +421,7 @@ async fn bad_input_is_named_and_changes_nothing(db: TestDb) {
         storage_key: cut(500),
         storage_bucket: cut(100),
         filename: cut(255),
+        egress_id: None,
         ..good
     };
     let longest = system.recordings().start(new).await.unwrap().id;

@@ -76,6 +76,7 @@ pub fn required(table: &str) -> &'static str {
              is_recordable=TRUE; require_auth=TRUE; status='CREATED'; peak_participants=0; total_joins=0; \
              active_participants=0; created_at=~01; updated_at=~01"
         }
+        "media_nodes" => "id=#new; name='new'; registered_at=~01; beat_at=~10",
         "room_participants" => {
             "id=#new; user_id=#ada; room_id=#plain; role='PARTICIPANT'; joined_at=~10; is_kicked=FALSE; is_banned=FALSE"
         }
@@ -83,6 +84,8 @@ pub fn required(table: &str) -> &'static str {
             "id=#new; room_id=#plain; owner_id=#ada; storage_key='new'; storage_bucket='media'; filename='new.mkv'; \
              status='STARTED'; started_at=~10; retry_count=0; is_public=FALSE; created_at=~01; updated_at=~01"
         }
+        "inbox" => "source='new'; event_id='new'; received_at=~10",
+        "feed_checkpoints" => "consumer='new'; position='new'; updated_at=~10",
         "audit_logs" => "id=#new; action='USER_JOINED'; timestamp=~10",
         other => panic!("no table {other}"),
     }
@@ -100,15 +103,17 @@ pub fn optional(table: &str) -> &'static str {
             "description='About'; scheduled_start=~05; scheduled_end=~30; status='ENDED'; started_at=~10; ended_at=~20; \
              duration_seconds=10; peak_participants=1; total_joins=1; deleted_at=~50"
         }
+        "media_nodes" => "lost_at=~20",
         "room_participants" => {
             "left_at=~20; duration_seconds=10; is_kicked=TRUE; kicked_at=~20; kicked_by=#kicker; kick_reason='noise'; \
-             is_banned=TRUE; banned_at=~20; banned_by=#banner; ban_reason='noise'; ban_expires_at=~40"
+             is_banned=TRUE; banned_at=~20; banned_by=#banner; ban_reason='noise'; ban_expires_at=~40; node_id=#gone"
         }
         "recordings" => {
             "storage_url='https://media.example/new'; size_bytes=1; duration_seconds=1; codec='h264'; \
              resolution='1920x1080'; fps=30; bitrate=2500; status='READY'; stopped_at=~20; error_message='once'; \
-             expires_at=~40; deleted_at=~50; purge_claimed_until=~51; purged_at=~52"
+             egress_id='new'; expires_at=~40; deleted_at=~50; purge_claimed_until=~51; purged_at=~52"
         }
+        "inbox" | "feed_checkpoints" => "",
         "audit_logs" => {
             "user_id=#actor; room_id=#venue; target_user_id=#target; metadata='{}'; ip_address='10.1.2.3'; user_agent='x'"
         }
@@ -139,6 +144,9 @@ pub const FIXTURE: &[Sql] = &[
     Sql::Full("rooms", "id=#ended; room_code='ended'"),
     Sql::Bare("rooms", "id=#studio; room_code='studio'"),
     Sql::Bare("rooms", "id=#venue; room_code='venue'"),
+    // One in service; one that is lost.
+    Sql::Bare("media_nodes", "id=#sfu; name='sfu'"),
+    Sql::Full("media_nodes", "id=#gone; name='gone'"),
     Sql::Bare(
         "room_participants",
         "id=#seat; user_id=#ben; room_id=#live; role='HOST'",
@@ -150,7 +158,7 @@ pub const FIXTURE: &[Sql] = &[
     ),
     Sql::Bare(
         "recordings",
-        "id=#tape; room_id=#studio; owner_id=#artist; storage_key='tape'",
+        "id=#tape; room_id=#studio; owner_id=#artist; storage_key='tape'; egress_id='tape'",
     ),
     // Its file is being purged; its file is purged.
     Sql::Bare(
@@ -161,6 +169,8 @@ pub const FIXTURE: &[Sql] = &[
         "recordings",
         "id=#ash; room_id=#studio; owner_id=#artist; storage_key='ash'; deleted_at=~20; purged_at=~50",
     ),
+    Sql::Bare("inbox", "source='livekit'; event_id='EV_1'"),
+    Sql::Bare("feed_checkpoints", "consumer='mailer'"),
     Sql::Full("audit_logs", "id=#entry"),
 ];
 

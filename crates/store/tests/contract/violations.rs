@@ -56,6 +56,17 @@ pub const VIOLATIONS: &[(&str, Sql)] = &[
         "UPDATE rooms SET status = 'LIVE', ended_at = NULL, duration_seconds = NULL, deleted_at = NULL WHERE id = #ended",
     )),
 
+    ("pk_media_nodes", Bare("media_nodes", "id=#sfu")),
+    ("uq_media_nodes_name", Bare("media_nodes", "name='sfu'")),
+    ("ck_media_nodes_name", Bare("media_nodes", "name=''")),
+    ("ck_media_nodes_beat", Bare("media_nodes", "registered_at=~10.000001")),
+    ("ck_media_nodes_beat", Full("media_nodes", "lost_at=~09.999999")),
+    // Lost for good; and its last sign of life stays the last.
+    ("tr_media_nodes_lost", Plain("UPDATE media_nodes SET lost_at = NULL WHERE id = #gone")),
+    ("tr_media_nodes_lost", Plain("UPDATE media_nodes SET beat_at = ~15 WHERE id = #gone")),
+    ("tr_media_nodes_kept", Plain("DELETE FROM media_nodes WHERE id = #sfu")),
+    ("tr_media_nodes_kept", Plain("UPDATE media_nodes SET id = #other WHERE id = #sfu")),
+
     ("pk_room_participants", Bare("room_participants", "id=#seat")),
     ("uq_room_participants_joined", Bare("room_participants", "user_id=#dan; room_id=#live")),
     // A second seat, a seat for somebody banned, a second ban.
@@ -67,6 +78,10 @@ pub const VIOLATIONS: &[(&str, Sql)] = &[
     ("fk_room_participants_room", Bare("room_participants", "room_id=#nowhere")),
     ("fk_room_participants_kicked_by", Full("room_participants", "kicked_by=#nobody")),
     ("fk_room_participants_banned_by", Full("room_participants", "banned_by=#nobody")),
+    ("fk_room_participants_node", Bare("room_participants", "node_id=#nothing")),
+    ("fk_room_participants_node", Plain("UPDATE room_participants SET node_id = #nothing WHERE id = #seat")),
+    ("tr_room_participants_node", Full("room_participants", "node_id=#sfu")),
+    ("tr_room_participants_node", Plain("UPDATE room_participants SET node_id = #sfu WHERE id = #visit")),
     ("ck_room_participants_left", Bare("room_participants", "duration_seconds=0")),
     ("ck_room_participants_left", Bare("room_participants", "left_at=~20")),
     ("ck_room_participants_left", Bare("room_participants", "left_at=~20; duration_seconds=-1")),
@@ -84,6 +99,7 @@ pub const VIOLATIONS: &[(&str, Sql)] = &[
 
     ("pk_recordings", Bare("recordings", "id=#tape")),
     ("uq_recordings_storage_key", Bare("recordings", "storage_key='tape'")),
+    ("uq_recordings_egress", Bare("recordings", "egress_id='tape'")),
     ("fk_recordings_room", Bare("recordings", "room_id=#nowhere")),
     ("fk_recordings_owner", Bare("recordings", "owner_id=#nobody")),
     ("ck_recordings_measures", Bare("recordings", "size_bytes=-1")),
@@ -98,6 +114,7 @@ pub const VIOLATIONS: &[(&str, Sql)] = &[
     ("ck_recordings_lifecycle", Bare("recordings", "status='READY'")),
     ("ck_recordings_lifecycle", Bare("recordings", "status='FAILED'; stopped_at=~20")),
     ("ck_recordings_stopped", Full("recordings", "stopped_at=~09.999999")),
+    ("ck_recordings_egress", Bare("recordings", "egress_id=''")),
     ("ck_recordings_purge", Bare("recordings", "purge_claimed_until=~40")),
     ("ck_recordings_purge", Bare("recordings", "purged_at=~40")),
     // Brought back, although somebody has the file to purge.
@@ -106,6 +123,11 @@ pub const VIOLATIONS: &[(&str, Sql)] = &[
     ("tr_recordings_purged", Plain("UPDATE recordings SET purged_at = ~51 WHERE id = #ash")),
     ("tr_recordings_status", Plain("UPDATE recordings SET status = 'READY', stopped_at = ~20 WHERE id = #tape")),
 
+    ("pk_inbox", Bare("inbox", "source='livekit'; event_id='EV_1'")),
+    ("ck_inbox_source", Bare("inbox", "source=''")),
+    ("ck_inbox_event_id", Bare("inbox", "event_id=''")),
+    ("pk_feed_checkpoints", Bare("feed_checkpoints", "consumer='mailer'")),
+    ("ck_feed_checkpoints_consumer", Bare("feed_checkpoints", "consumer=''")),
     ("pk_audit_logs", Bare("audit_logs", "id=#entry")),
     ("fk_audit_logs_user", Bare("audit_logs", "user_id=#nobody")),
     ("fk_audit_logs_room", Bare("audit_logs", "room_id=#nowhere")),
@@ -143,8 +165,18 @@ pub const EDGES: &[Sql] = &[
     Plain("UPDATE rooms SET max_participants = 3, active_participants = 3 WHERE id = #live"),
     Plain("UPDATE rooms SET max_participants = 1, active_participants = 0 WHERE id = #live"),
 
+    Bare("media_nodes", ""),
+    Full("media_nodes", ""),
+    Bare("media_nodes", "name='SFU'"),
+    Bare("media_nodes", "name='gone'; registered_at=~10; beat_at=~10"),
+    Full("media_nodes", "name='sfu'; lost_at=~10"),
+
     Bare("room_participants", ""),
     Full("room_participants", ""),
+    Bare("room_participants", "node_id=#sfu"),
+    // Seated while the node was found lost.
+    Bare("room_participants", "node_id=#gone"),
+    Plain("UPDATE room_participants SET node_id = #gone WHERE id = #visit"),
     Bare("room_participants", "left_at=~10; duration_seconds=0"),
     // A rejoin, a later participation that ended too, a seat elsewhere for somebody banned here, a guest beside the host.
     Bare("room_participants", "user_id=#dan; room_id=#live; joined_at=~30"),

@@ -5,13 +5,16 @@
 mod operations;
 mod world;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use chrono::TimeDelta;
-use conferencing_store::clock::ManualClock;
-use conferencing_store::{Actor, AuditEvent, Change, Store};
+use conferencing_store::clock::{Clock, ManualClock, SystemClock};
+use conferencing_store::{Actor, AuditEvent, Change, Store, StoreSettings};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::harness::{Raw, TestDb};
+use crate::harness::{Raw, TestDb, settings};
 use crate::stays::{log_of, presence_held, presence_told_by};
 use operations::Step;
 use world::World;
@@ -37,7 +40,13 @@ fn seeds(count: usize) -> Vec<u64> {
 }
 
 async fn the_store_answers_and_holds_what_the_model_does(db: TestDb) {
-    let (store, clock) = db.with_manual_clock().await;
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let store = db
+        .store_with(StoreSettings {
+            clock: clock.clone(),
+            ..without_patience()
+        })
+        .await;
     let raw = db.raw().await;
     for (run, seed) in seeds(RUNS).into_iter().enumerate() {
         let mut random = StdRng::seed_from_u64(seed);
@@ -66,16 +75,25 @@ async fn the_store_answers_and_holds_what_the_model_does(db: TestDb) {
     check_invariants(&db.raw().await, &db.store).await;
 }
 
+/// Settings by which every empty room is due for the sweep.
+fn without_patience() -> StoreSettings {
+    StoreSettings {
+        empty_room_timeout: Duration::ZERO,
+        ..settings()
+    }
+}
+
 fn now(clock: &ManualClock) -> chrono::DateTime<chrono::Utc> {
-    conferencing_store::clock::Clock::now(clock)
+    clock.now()
 }
 
 async fn concurrent_operations_keep_every_invariant(db: TestDb) {
+    let store = db.store_with(without_patience()).await;
     for seed in seeds(1) {
-        let world = std::sync::Arc::new(World::new(&db, "race", USERS, ROOMS).await);
+        let world = Arc::new(World::new(&db, "race", USERS, ROOMS).await);
         let tasks: Vec<_> = (0..TASKS)
             .map(|task| {
-                let (store, world) = (db.store.clone(), world.clone());
+                let (store, world) = (store.clone(), world.clone());
                 let mut random = StdRng::seed_from_u64(seed.wrapping_add(task as u64));
                 tokio::spawn(async move {
                     for _ in 0..STEPS_IN_A_TASK {

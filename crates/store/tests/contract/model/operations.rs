@@ -1,5 +1,7 @@
 //! One random operation, how the store is asked for it, and its answer in one word.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use conferencing_store::entity::ParticipantRole;
 use conferencing_store::{Error, LeaveDetails, Order, PageRequest, RecordingMeasures, Rejected, RoomChanges, Store};
@@ -7,8 +9,11 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::actor;
-use super::world::World;
+use super::world::{NODES, World};
 use crate::recordings::new_recording;
+
+/// Nodes are never silent for so long: they are lost by being replaced.
+const SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is done. Users and rooms are places in the world's lists.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +42,16 @@ pub enum What {
     Record,
     /// The room's newest recording.
     StopRecording,
+    /// On the node of this place.
+    JoinOn(usize, ParticipantRole, usize),
+    /// Their newest stay in the room, to this node.
+    AssignNode(usize, usize),
+    /// Only these are there, as bits.
+    Reconcile(u8),
+    /// The node is gone, and is there again as another.
+    ReplaceNode(usize),
+    SweepNodes,
+    SweepEmpty,
 }
 
 /// By whom (none is the system), where, and what.
@@ -55,7 +70,8 @@ impl Step {
             1 => ParticipantRole::CoHost,
             _ => ParticipantRole::Participant,
         };
-        let what = match random.random_range(0..120) {
+        let node = random.random_range(0..NODES);
+        let what = match random.random_range(0..145) {
             0..34 => What::Join(user, role),
             34..48 => What::Leave(user),
             48..56 => What::Kick(user),
@@ -75,12 +91,32 @@ impl Step {
             102..106 => What::Reactivate(user),
             106..109 => What::Record,
             109..117 => What::LeaveStay(user, random.random_bool(0.5)),
-            _ => What::StopRecording,
+            117..120 => What::StopRecording,
+            120..130 => What::JoinOn(user, role, node),
+            130..134 => What::AssignNode(user, node),
+            134..137 => What::Reconcile(random.random()),
+            137..140 => What::ReplaceNode(node),
+            140..144 => What::SweepNodes,
+            _ => What::SweepEmpty,
         };
         // Mostly by somebody who may: themself, or the system.
         let who = match (what, random.random_range(0..4)) {
-            (What::Join(user, _) | What::Leave(user) | What::LeaveStay(user, _), 0..3) => Some(user),
-            (_, 0) | (What::Deactivate(_) | What::Reactivate(_) | What::Record | What::StopRecording, _) => None,
+            (What::Join(user, _) | What::JoinOn(user, ..) | What::Leave(user) | What::LeaveStay(user, _), 0..3) => {
+                Some(user)
+            }
+            (_, 0)
+            | (
+                What::Deactivate(_)
+                | What::Reactivate(_)
+                | What::Record
+                | What::StopRecording
+                | What::AssignNode(..)
+                | What::Reconcile(_)
+                | What::ReplaceNode(_)
+                | What::SweepNodes
+                | What::SweepEmpty,
+                _,
+            ) => None,
             _ => Some(random.random_range(0..users)),
         };
         Self {
@@ -97,6 +133,10 @@ impl Step {
         let user = |index: usize| world.users[index];
         let done = match self.what {
             What::Join(who, role) => participants.join(room, user(who), role).await.map(drop),
+            What::JoinOn(who, role, node) => {
+                let joined = participants.join_on(room, user(who), role, world.node(node)).await;
+                joined.map(drop)
+            }
             What::Leave(who) => participants.leave(room, user(who)).await.map(drop),
             What::LeaveStay(who, newest) => {
                 let order = if newest { Order::NewestFirst } else { Order::OldestFirst };
@@ -145,6 +185,34 @@ impl Step {
                     .await
                     .map(drop)
             }
+            What::AssignNode(who, node) => {
+                let all = PageRequest::first(500, Order::NewestFirst).unwrap();
+                let stays = store.participants().list_history(room, &all).await.unwrap().items;
+                match stays.iter().find(|stay| stay.user.id == user(who)) {
+                    None => return "no stay",
+                    Some(stay) => {
+                        let moved = participants.assign_node(stay.participant.id, world.node(node)).await;
+                        moved.map(drop)
+                    }
+                }
+            }
+            What::Reconcile(bits) => {
+                let there = (0..world.users.len()).filter(|place| bits & (1 << place) != 0);
+                let there: Vec<_> = there.map(user).collect();
+                let now = world.now();
+                participants.reconcile(room, &there, now).await.map(drop)
+            }
+            What::ReplaceNode(node) => {
+                let registered = acting.nodes().register(&world.node_name(node)).await;
+                registered.map(|registered| world.replace_node(node, registered.id))
+            }
+            What::SweepNodes => loop {
+                match acting.nodes().sweep_silent(SILENCE, 2).await {
+                    Ok(sweep) if sweep.remaining => {}
+                    swept => break swept.map(drop),
+                }
+            },
+            What::SweepEmpty => acting.rooms().sweep_empty(500).await.map(drop),
             What::StopRecording => {
                 let newest = PageRequest::first(1, Order::NewestFirst).unwrap();
                 let found = store.recordings().list_of_room(room, &newest).await.unwrap().items;
@@ -184,6 +252,7 @@ fn word(done: &Result<(), Error>) -> &'static str {
             Rejected::UserInactive { .. } => "inactive",
             Rejected::UserActive { .. } => "active",
             Rejected::RecordingStatus { .. } => "recording status",
+            Rejected::NodeLost { .. } => "node lost",
             other => Box::leak(format!("unexpected {other:?}").into_boxed_str()),
         },
         other => Box::leak(format!("unexpected {other:?}").into_boxed_str()),

@@ -1,6 +1,7 @@
 //! The model: users, rooms, seats and bans in plain maps, and the rules as the documentation has them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -8,11 +9,14 @@ use conferencing_store::authority::{ActorRole, Operation, may};
 use conferencing_store::clock::{Clock, SystemClock};
 use conferencing_store::entity::ParticipantRole::{self, CoHost, Host, Participant};
 use conferencing_store::entity::RoomStatus::{self, Cancelled, Created, Ended, Live};
-use conferencing_store::entity::{RoomId, UserId};
+use conferencing_store::entity::{MediaNodeId, RoomId, UserId};
 use conferencing_store::{AuditFilter, Order, PageRequest, Store};
 
 use super::operations::{Step, What};
 use crate::harness::TestDb;
+
+/// How many media nodes there are.
+pub const NODES: usize = 2;
 
 pub struct World {
     pub users: Vec<UserId>,
@@ -20,6 +24,10 @@ pub struct World {
     inactive: BTreeSet<usize>,
     name: String,
     keys: AtomicUsize,
+    /// The nodes in service.
+    nodes: Mutex<Vec<MediaNodeId>>,
+    /// How often each was replaced.
+    replaced: [u32; NODES],
     /// The time of the step that was last expected, where steps are.
     at: Option<DateTime<Utc>>,
 }
@@ -31,6 +39,8 @@ pub struct Room {
     deleted: bool,
     seats: i32,
     present: BTreeMap<usize, ParticipantRole>,
+    /// By which node, and after how many replacements of it, some of those present are served.
+    served: BTreeMap<usize, (usize, u32)>,
     /// How many rows each has, bans while absent included.
     rows: BTreeMap<usize, usize>,
     bans: BTreeMap<usize, Option<DateTime<Utc>>>,
@@ -55,6 +65,7 @@ impl World {
                 deleted: false,
                 seats: 3,
                 present: BTreeMap::new(),
+                served: BTreeMap::new(),
                 rows: BTreeMap::new(),
                 bans: BTreeMap::new(),
                 joins: 0,
@@ -63,12 +74,19 @@ impl World {
                 recordings: Vec::new(),
             });
         }
+        let mut nodes = Vec::new();
+        for node in 0..NODES {
+            let registered = db.system().nodes().register(&format!("{name}-node{node}")).await;
+            nodes.push(registered.unwrap().id);
+        }
         Self {
             users: users.into_iter().map(|user| user.id).collect(),
             rooms: made,
             inactive: BTreeSet::new(),
             name: name.to_owned(),
             keys: AtomicUsize::new(0),
+            nodes: Mutex::new(nodes),
+            replaced: [0; NODES],
             at: None,
         }
     }
@@ -81,6 +99,46 @@ impl World {
     /// A storage key that nobody has used.
     pub fn next_key(&self) -> String {
         format!("{}-{}", self.name, self.keys.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The node of this place that is in service.
+    pub fn node(&self, place: usize) -> MediaNodeId {
+        self.nodes.lock().unwrap()[place]
+    }
+
+    /// What that is called.
+    pub fn node_name(&self, place: usize) -> String {
+        format!("{}-node{place}", self.name)
+    }
+
+    /// Another one is in service now.
+    pub fn replace_node(&self, place: usize, node: MediaNodeId) {
+        self.nodes.lock().unwrap()[place] = node;
+    }
+
+    /// Closes the seats of nodes that were replaced.
+    fn sweep_nodes(&mut self) {
+        for room in &mut self.rooms {
+            let lost = room
+                .served
+                .iter()
+                .filter(|(_, (node, when))| self.replaced[*node] > *when);
+            let lost: Vec<usize> = lost.map(|(user, _)| *user).collect();
+            for user in lost {
+                room.served.remove(&user);
+                room.events += usize::from(room.present.remove(&user).is_some());
+            }
+        }
+    }
+
+    /// Ends the rooms that nobody is in.
+    fn sweep_empty(&mut self) {
+        for room in &mut self.rooms {
+            if room.status == Live && room.present.is_empty() {
+                room.status = Ended;
+                room.events += 1 + room.stop_recordings();
+            }
+        }
     }
 
     fn deactivate(&mut self, user: usize) -> &'static str {
@@ -99,10 +157,30 @@ impl World {
         match step.what {
             What::Deactivate(user) => return self.deactivate(user),
             What::Reactivate(user) => return if self.inactive.remove(&user) { "done" } else { "active" },
+            What::ReplaceNode(node) => {
+                self.replaced[node] += 1;
+                return "done";
+            }
+            What::SweepNodes => {
+                self.sweep_nodes();
+                return "done";
+            }
+            What::SweepEmpty => {
+                self.sweep_empty();
+                return "done";
+            }
             _ => {}
         }
         let room = &mut self.rooms[step.room];
         let answer = room.apply(step.who, step.what, now, &self.inactive);
+        match (step.what, &answer) {
+            (What::Join(user, _), Ok(_)) => drop(room.served.remove(&user)),
+            (What::JoinOn(user, _, node), Ok(_)) => drop(room.served.insert(user, (node, self.replaced[node]))),
+            (What::AssignNode(user, node), Ok(_)) if room.present.contains_key(&user) => {
+                room.served.insert(user, (node, self.replaced[node]));
+            }
+            _ => {}
+        }
         match answer {
             Ok(events) => {
                 room.events += events;
@@ -126,15 +204,16 @@ impl World {
             assert_eq!(counters, (room.active(), room.joins, room.peak), "MODEL_SEED={seed}");
             let page = PageRequest::first(100, Order::OldestFirst).unwrap();
             let present = store.participants().list_present(room.id, &page).await.unwrap();
-            let held: BTreeMap<UserId, ParticipantRole> = present
+            let held: BTreeMap<UserId, (ParticipantRole, bool)> = present
                 .items
                 .into_iter()
-                .map(|item| (item.participant.user_id, item.participant.role))
+                .map(|item| item.participant)
+                .map(|seat| (seat.user_id, (seat.role, seat.node_id.is_some())))
                 .collect();
             let expected = room
                 .present
                 .iter()
-                .map(|(user, role)| (self.users[*user], *role))
+                .map(|(user, role)| (self.users[*user], (*role, room.served.contains_key(user))))
                 .collect();
             assert_eq!(held, expected, "MODEL_SEED={seed}");
             let mut events = 0;
@@ -190,12 +269,21 @@ impl Room {
     /// Changes the model and says how many events that makes, or why not.
     fn apply(&mut self, who: Option<usize>, what: What, now: DateTime<Utc>, inactive: &BTreeSet<usize>) -> Answer {
         match what {
-            What::Join(user, _)
+            What::Join(user, _) | What::JoinOn(user, ..)
                 if inactive.contains(&user) && !self.deleted && who.is_none_or(|actor| actor == user) =>
             {
                 Err("inactive")
             }
-            What::Join(user, role) => self.join(who, user, role, now),
+            What::Join(user, role) | What::JoinOn(user, role, _) => self.join(who, user, role, now),
+            What::AssignNode(user, _) => self.rows.get(&user).map(|_| 0).ok_or("no stay"),
+            What::Reconcile(bits) => {
+                if self.deleted {
+                    return Err("not found");
+                }
+                let before = self.present.len();
+                self.present.retain(|user, _| bits & (1 << user) != 0);
+                Ok(before - self.present.len())
+            }
             What::Leave(user) => self.leave(who, user),
             What::LeaveStay(user, newest) => self.leave_stay(who, user, newest),
             What::Kick(user) => self.kick(who, user),
@@ -212,8 +300,7 @@ impl Room {
             What::End => {
                 let done = self.change_status(Operation::EndRoom, who, Live, Ended)?;
                 let ended = std::mem::take(&mut self.present).len();
-                let running = self.recordings.iter_mut().filter(|running| **running);
-                Ok(done + ended + running.map(|running| *running = false).count())
+                Ok(done + ended + self.stop_recordings())
             }
             What::Delete => {
                 self.allowed(Operation::ManageRoom, who)?;
@@ -273,8 +360,15 @@ impl Room {
                 }
                 Ok(1)
             }
-            What::Deactivate(_) | What::Reactivate(_) => unreachable!("the world does these"),
+            What::Deactivate(_) | What::Reactivate(_) | What::ReplaceNode(_) | What::SweepNodes | What::SweepEmpty => {
+                unreachable!("the world does these")
+            }
         }
+    }
+
+    fn stop_recordings(&mut self) -> usize {
+        let running = self.recordings.iter_mut().filter(|running| **running);
+        running.map(|running| *running = false).count()
     }
 
     fn join(&mut self, who: Option<usize>, user: usize, role: ParticipantRole, now: DateTime<Utc>) -> Answer {
