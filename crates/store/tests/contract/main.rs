@@ -42,6 +42,7 @@ mod durability;
 mod erasure;
 mod export;
 mod feed;
+mod feed_checkpoints;
 mod grants;
 mod hot_rooms;
 mod hot_rooms_answers;
@@ -117,6 +118,7 @@ fn main() -> std::process::ExitCode {
         erasure::cases(),
         export::cases(),
         feed::cases(),
+        feed_checkpoints::cases(),
         grants::cases(),
         hot_rooms::cases(),
         hot_rooms_answers::cases(),

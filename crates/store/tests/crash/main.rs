@@ -1,4 +1,5 @@
-//! What a crash leaves of the audit log: everything that was acknowledged, once.
+//! What a crash leaves of the audit log: everything that was acknowledged, once. And what another process hears by the feed meanwhile:
+//! all of it, once.
 //!
 //! On PostgreSQL the server is killed, on SQLite the process that has the file open; both ten times, while 32 tasks append.
 //! docs/TESTING.md says how to add something else that appends.
@@ -11,6 +12,7 @@
     reason = "a test fails by panicking, and looks past the store"
 )]
 
+mod follower;
 mod ledger;
 mod postgres;
 mod sqlite;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use conferencing_migration::{Migrator, MigratorTrait};
-use conferencing_store::entity::{AuditLogId, RoomId, Secret};
+use conferencing_store::entity::{AuditLogId, RoomId, Secret, UserId};
 use conferencing_store::{Actor, ConnectSettings, NewRoom, NewUser, Observation, Result, Store, WriterSettings};
 use libtest_mimic::{Arguments, Trial};
 
@@ -91,6 +93,9 @@ fn observation(text: String) -> Observation {
 }
 
 fn main() -> ExitCode {
+    if let Some(orders) = follower::orders_of_environment() {
+        return block_on(follower::follow(orders));
+    }
     if let Some(child) = sqlite::Child::of_environment() {
         return block_on(child.append_until_killed());
     }
@@ -125,8 +130,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// Migrates the database at `url` and makes a room in it.
-async fn prepare(url: &str) -> RoomId {
+/// Migrates the database at `url`, and makes a room and a user in it.
+async fn prepare(url: &str) -> (RoomId, UserId) {
     let db = conferencing_store::connect::open(url, &ConnectSettings::default())
         .await
         .unwrap();
@@ -143,5 +148,5 @@ async fn prepare(url: &str) -> RoomId {
     let owner = system.users().register(owner).await.unwrap().id;
     let room = system.rooms().create(NewRoom::titled(owner, "A room")).await.unwrap();
     store.close().await.unwrap();
-    room.id
+    (room.id, owner)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use conferencing_store::{ConnectSettings, RetryPolicy, Store, StoreSettings};
 use tokio::sync::watch;
 
+use crate::follower::{Follower, kick_for_ever};
 use crate::ledger::{Ledger, raw};
 use crate::{Append, Case, EVENTS_A_ROUND, ROUNDS, Seen, TASKS, prepare};
 
@@ -69,7 +70,7 @@ struct Run {
     append: Append,
     ledger: Mutex<Ledger>,
     acknowledged: watch::Sender<usize>,
-    over: AtomicBool,
+    over: Arc<AtomicBool>,
 }
 
 impl Run {
@@ -101,7 +102,8 @@ impl Run {
 /// Runs the case.
 pub async fn crash(case: Case) {
     let mut server = tokio::task::block_in_place(Server::start);
-    let room = prepare(&server.url).await;
+    let (room, user) = prepare(&server.url).await;
+    let follower = Follower::start(&server.url, room).await;
     let settings = StoreSettings {
         // Less patient than the server is slow to come back, so that callers are told of its absence too.
         connect: ConnectSettings {
@@ -120,8 +122,9 @@ pub async fn crash(case: Case) {
         append: (case.appends)(&store, room),
         ledger: Mutex::default(),
         acknowledged: watch::Sender::new(0),
-        over: AtomicBool::new(false),
+        over: Arc::default(),
     });
+    let moderator = tokio::spawn(kick_for_ever(store.clone(), room, user, Arc::clone(&run.over)));
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
             let run = Arc::clone(&run);
@@ -138,10 +141,14 @@ pub async fn crash(case: Case) {
     for task in tasks {
         task.await.unwrap();
     }
+    moderator.await.unwrap();
     let ledger = std::mem::take(&mut *run.ledger.lock().unwrap());
     eprintln!("{} acknowledged, errors: {:?}", ledger.acknowledged(), ledger.errors());
     let db = raw(&server.url).await;
     ledger.assert_is_what_the_audit_log_has(&db).await;
+    let (events, kicks) = follower.heard_all(&db).await;
+    eprintln!("{events} events were heard by another process, {kicks} of them kicks");
+    assert!(kicks >= ROUNDS, "{kicks} kicks");
     match case.crash_is {
         // Otherwise no crash hit an append under way, and nothing was tried.
         Seen::ByCallers => assert!(ledger.errors().contains_key("indeterminate"), "{:?}", ledger.errors()),

@@ -4,11 +4,14 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use conferencing_store::entity::RoomId;
 use conferencing_store::{Store, StoreSettings};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
+use crate::follower::{Follower, kick_for_ever};
 use crate::ledger::{Ledger, raw};
 use crate::{Append, CASES, Case, EVENTS_A_ROUND, ROUNDS, TASKS, prepare};
 
@@ -116,7 +119,11 @@ impl Heard {
 pub async fn crash(case: Case) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}?mode=rwc", folder.path().join("crash.sqlite").display());
-    let room = prepare(&url).await;
+    let (room, user) = prepare(&url).await;
+    let follower = Follower::start(&url, room).await;
+    let store = Store::connect_with(&url, StoreSettings::default()).await.unwrap();
+    let over: Arc<AtomicBool> = Arc::default();
+    let moderator = tokio::spawn(kick_for_ever(store.clone(), room, user, Arc::clone(&over)));
     let mut ledger = Ledger::default();
     for round in 0..ROUNDS {
         let orders = Child {
@@ -127,9 +134,15 @@ pub async fn crash(case: Case) {
         };
         tokio::task::block_in_place(|| kill_after(EVENTS_A_ROUND, &orders, &mut ledger));
     }
+    over.store(true, Ordering::SeqCst);
+    moderator.await.unwrap();
+    store.close().await.unwrap();
     eprintln!("{} acknowledged", ledger.acknowledged());
     let db = raw(&url).await;
     ledger.assert_is_what_the_audit_log_has(&db).await;
+    let (events, kicks) = follower.heard_all(&db).await;
+    eprintln!("{events} events were heard by another process, {kicks} of them kicks");
+    assert!(kicks > 0);
     let check = Statement::from_string(DbBackend::Sqlite, "PRAGMA integrity_check");
     let row = db.query_one_raw(check).await.unwrap().unwrap();
     assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "ok");
