@@ -73,15 +73,16 @@ pub async fn play(store: &Store) -> Result<(), Sentence> {
         ..NewRoom::titled(users[0], "A room of two")
     };
     let room = ada.rooms().create(new).await?.id;
-    ada.participants().join(room, users[0], ParticipantRole::Host).await?;
-    ada.participants()
-        .join(room, users[1], ParticipantRole::Participant)
-        .await?;
-    match ada
-        .participants()
-        .join(room, users[2], ParticipantRole::Participant)
-        .await
-    {
+    let join = async |user, role| {
+        store
+            .acting(&Actor::user(user))
+            .participants()
+            .join(room, user, role)
+            .await
+    };
+    join(users[0], ParticipantRole::Host).await?;
+    join(users[1], ParticipantRole::Participant).await?;
+    match join(users[2], ParticipantRole::Participant).await {
         Err(Error::Rejected(Rejected::RoomFull { .. })) => {}
         other => return Err(Sentence::new(format!("the room was not full: {other:?}"))),
     }

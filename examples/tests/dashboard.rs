@@ -63,14 +63,14 @@ fn metric_of(series: &str) -> &str {
 #[test]
 fn the_dashboard_asks_for_what_there_is() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let handle = recorder().ok().unwrap();
+    let handle = recorder().unwrap();
     let (store, _folder) = runtime.block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}?mode=rwc", folder.path().join("dashboard.sqlite").display());
         let db = connect::open(&url, &ConnectSettings::default()).await.unwrap();
         Migrator::up(&db, None).await.unwrap();
         let store = Store::from_connection(db, StoreSettings::default()).await.unwrap();
-        follow(&store).await.ok().unwrap();
+        follow(&store).await.unwrap();
         (store, folder)
     });
     store.pool_usage();
@@ -100,7 +100,7 @@ fn the_dashboard_asks_for_what_there_is() {
         let exporter = serve(Arc::clone(&text));
         let server = Prometheus::start(&program, exporter);
         let refresh = || {
-            runtime.block_on(async { play(&store).await.ok().unwrap() });
+            runtime.block_on(async { play(&store).await.unwrap() });
             store.pool_usage();
             *text.lock().unwrap() = handle.render();
         };

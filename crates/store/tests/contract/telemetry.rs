@@ -8,7 +8,7 @@ use conferencing_store::telemetry::METRICS;
 use conferencing_store::{Actor, Error, StoreSettings};
 
 use crate::collector::{Looking, emitted};
-use crate::harness::{Backend, TestDb, settings};
+use crate::harness::{TestDb, settings};
 
 crate::cases![
     the_document_is_the_table,
@@ -161,9 +161,16 @@ async fn a_try_that_fails_is_counted(db: TestDb) {
 }
 
 async fn the_pool_is_counted(db: TestDb) {
-    let unit = db.store.begin(&Actor::system("test")).await.unwrap();
-    let usage = db.store.pool_usage();
-    assert_eq!(usage.in_use, 1, "{usage:?}");
-    assert_eq!(usage.most, if db.backend == Backend::Postgres { 32 } else { 5 });
+    let narrow = StoreSettings {
+        connect: ConnectSettings {
+            max_connections: Some(1),
+            ..settings().connect
+        },
+        ..settings()
+    };
+    let store = db.store_with(narrow).await;
+    let unit = store.begin(&Actor::system("test")).await.unwrap();
+    let usage = store.pool_usage();
+    assert_eq!((usage.in_use, usage.idle, usage.most), (1, 0, 1));
     unit.roll_back().await.unwrap();
 }
