@@ -37,12 +37,12 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
         metrics.render()
     };
     let Some(address) = arguments.listen else {
-        print(&text());
+        print(text());
         store.close().await?;
         return Ok(());
     };
     let listener = TcpListener::bind(address).await?;
-    print(&format!("http://{}/metrics\n", listener.local_addr()?));
+    print(format_args!("http://{}/metrics\n", listener.local_addr()?));
     let mut next = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {

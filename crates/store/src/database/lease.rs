@@ -83,7 +83,7 @@ impl Connections {
 }
 
 fn usage(open: u32, idle: usize, most: u32) -> PoolUsage {
-    let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(open);
+    let idle = u32::try_from(idle).map_or(0, |idle| idle.min(open));
     PoolUsage {
         in_use: open - idle,
         idle,
@@ -176,7 +176,8 @@ mod postgres {
         }
 
         pub(super) fn usage(&self) -> PoolUsage {
-            let idle = self.pool.num_idle() + self.lock().idle.len();
+            // The driver counts down before it counts up, so that for a moment its number lies below zero.
+            let idle = self.pool.num_idle().wrapping_add(self.lock().idle.len());
             super::usage(self.pool.size(), idle, self.pool.options().get_max_connections())
         }
 

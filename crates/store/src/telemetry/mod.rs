@@ -4,6 +4,7 @@
 mod names;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tracing::{Instrument, Span, field};
@@ -26,8 +27,16 @@ pub(crate) fn outcome_of(error: &Error) -> &'static str {
     }
 }
 
-/// Runs an operation or a read in a span of its own, and tells how long it took and how it ended.
-pub(crate) async fn observe<T>(operation: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+/// Runs an operation or a read in a span of its own, and tells how long it took and how it ended. It is boxed, so that callers' futures are
+/// no larger for what is below them.
+pub(crate) fn observe<'a, T: 'a>(
+    operation: &'static str,
+    work: impl Future<Output = Result<T>> + Send + 'a,
+) -> impl Future<Output = Result<T>> + Send + 'a {
+    watch(operation, Box::pin(work))
+}
+
+async fn watch<T>(operation: &'static str, work: Pin<Box<impl Future<Output = Result<T>> + Send>>) -> Result<T> {
     let begun = Instant::now();
     let span = tracing::info_span!(
         target: TARGET,
@@ -41,11 +50,7 @@ pub(crate) async fn observe<T>(operation: &'static str, work: impl Future<Output
         participant = field::Empty,
         recording = field::Empty,
     );
-    let result = if span.is_disabled() {
-        work.await
-    } else {
-        work.instrument(span.clone()).await
-    };
+    let result = work.instrument(span.clone()).await;
     let outcome = result.as_ref().map_or_else(outcome_of, |_| "done");
     span.record("outcome", outcome);
     ended(operation, outcome, begun.elapsed());
