@@ -85,7 +85,11 @@ fn the_dashboard_asks_for_what_there_is() {
             if SILENT.contains(&name) {
                 continue;
             }
-            let line = text.lines().find(|line| line.starts_with(series.as_str()));
+            let is_of = |line: &&str| {
+                let rest = line.strip_prefix(series.as_str());
+                rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            };
+            let line = text.lines().find(is_of);
             let line = line.unwrap_or_else(|| panic!("{series} is not exported:\n{text}"));
             assert!(
                 metric.labels.iter().all(|label| line.contains(&format!("{label}=\""))),

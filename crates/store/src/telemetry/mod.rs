@@ -29,10 +29,10 @@ pub(crate) fn outcome_of(error: &Error) -> &'static str {
 
 /// Runs an operation or a read in a span of its own, and tells how long it took and how it ended. It is boxed, so that callers' futures are
 /// no larger for what is below them.
-pub(crate) fn observe<'a, T: 'a>(
+pub(crate) fn observe<T>(
     operation: &'static str,
-    work: impl Future<Output = Result<T>> + Send + 'a,
-) -> impl Future<Output = Result<T>> + Send + 'a {
+    work: impl Future<Output = Result<T>> + Send,
+) -> impl Future<Output = Result<T>> + Send {
     watch(operation, Box::pin(work))
 }
 
