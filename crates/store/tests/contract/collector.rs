@@ -169,7 +169,9 @@ impl Subscriber for Collector {
     }
 
     fn exit(&self, _: &Id) {
-        ENTERED.with_borrow_mut(|spans| drop(spans.pop()));
+        ENTERED.with_borrow_mut(|spans| {
+            spans.pop();
+        });
     }
 }
 
