@@ -1,15 +1,14 @@
 //! The right to be forgotten.
 
 use chrono::{DateTime, Utc};
-use entity::{AuditAction, RecordedAction, RecordingId, UserId};
+use entity::{AuditAction, RecordedAction, UserId};
 use entity::{audit_log, recording, room, user};
 use sea_orm::{ColumnTrait, ColumnType, DbErr, QueryFilter, QueryOrder, QueryResult, QuerySelect};
-use uuid::Uuid;
 
 use crate::audit::AuditEntry;
 use crate::authority::Operation as Asked;
 use crate::error::{Error, Result, Subject};
-use crate::event::{AuditEvent, Change, LeaveReason};
+use crate::event::{AuditEvent, Change, LeaveReason, UNKNOWN_RECORDING};
 use crate::input::{ERASED_FILENAME, ERASED_USERNAME};
 use crate::operation::{Answer, Columns, Event, Moment, Operation, Plan, column, json};
 use crate::read::{Fetch, FetchEntity};
@@ -433,7 +432,7 @@ fn close_recordings(at: &Moment<'_>, plan: Plan) -> Plan {
 
 /// Participations, rooms and recordings have their own events, so that a room's audit log says how it ended; then the erasure's.
 fn record(at: &Moment<'_>, plan: Plan, user: UserId) -> Plan {
-    let recording = RecordingId::from_uuid(Uuid::nil());
+    let recording = UNKNOWN_RECORDING;
     let of_recording = |change: &Change, which: String| {
         Event::of(change, format!("doomed WHERE {which}"))
             .room("doomed.room_id")

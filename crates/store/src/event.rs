@@ -270,6 +270,9 @@ pub enum Change {
 /// Stands in a change for the participation that only the database knows, see `Event::computed`.
 pub(crate) const UNKNOWN_STAY: ParticipantId = ParticipantId::from_uuid(uuid::Uuid::nil());
 
+/// Stands in a change for the recording that only the database knows.
+pub(crate) const UNKNOWN_RECORDING: RecordingId = RecordingId::from_uuid(uuid::Uuid::nil());
+
 /// Why a participation ended, of a [`Change::UserLeft`]. A kick and a ban have events of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

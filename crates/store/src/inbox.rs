@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use sea_orm::{ColumnType, DbErr, QueryResult};
 
 use crate::authority::Operation as Asked;
@@ -128,7 +127,7 @@ impl Answer for FirstTime {
 }
 
 pub(crate) struct Purge {
-    age: TimeDelta,
+    age: Duration,
     limit: i32,
 }
 

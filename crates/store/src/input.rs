@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use email_address::{EmailAddress, Options};
 use entity::Secret;
 use unicode_normalization::UnicodeNormalization;
@@ -146,12 +146,12 @@ pub(crate) fn sweep_limit(limit: u16) -> Checked<u16> {
 }
 
 /// An age or a silence from which on something is swept: less than a second would take what is well.
-pub(crate) fn age(field: &'static str, age: Duration) -> Checked<TimeDelta> {
+pub(crate) fn age(field: &'static str, age: Duration) -> Checked<Duration> {
     duration(field, age, Duration::from_secs(1)..=Duration::MAX)
 }
 
-/// A length of time within limits, which are whole seconds. More than can be counted back is longer than any.
-pub(crate) fn duration(field: &'static str, length: Duration, within: RangeInclusive<Duration>) -> Checked<TimeDelta> {
+/// A length of time within limits, which are whole seconds.
+pub(crate) fn duration(field: &'static str, length: Duration, within: RangeInclusive<Duration>) -> Checked<Duration> {
     let seconds = |limit: &Duration| i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
     if length < *within.start() {
         return broken(field, Rule::AtLeast(seconds(within.start())));
@@ -159,7 +159,7 @@ pub(crate) fn duration(field: &'static str, length: Duration, within: RangeInclu
     if length > *within.end() {
         return broken(field, Rule::AtMost(seconds(within.end())));
     }
-    Ok(TimeDelta::from_std(length).unwrap_or(TimeDelta::MAX))
+    Ok(length)
 }
 
 /// A number that may be absent and has no upper limit but its type's.

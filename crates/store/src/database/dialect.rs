@@ -248,10 +248,10 @@ impl Dialect {
             .map(|(name, value)| format!("'{name}', {value}"))
             .collect();
         let members = members.join(", ");
-        match self {
-            Self::Postgres => format!("CAST(COALESCE(jsonb_agg(jsonb_build_object({members})), '[]') AS text)"),
-            Self::Sqlite => format!("json_group_array(json_object({members}))"),
-        }
+        self.json_list(&match self {
+            Self::Postgres => format!("jsonb_build_object({members})"),
+            Self::Sqlite => format!("json_object({members})"),
+        })
     }
 
     /// One SQL expression over rows made into a JSON list, as text. No row: an empty list.

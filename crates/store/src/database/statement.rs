@@ -189,10 +189,12 @@ impl<'a> Text<'a> {
     pub(crate) fn push_table(&mut self, name: &str, columns: &[&str], rows: &[Vec<Value>]) {
         let cell = |value: &Value| match value {
             Value::Bytes(Some(bytes)) => {
-                let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
-                    let _ = write!(hex, "{byte:02x}");
-                    hex
-                });
+                let hex = bytes
+                    .iter()
+                    .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+                        let _ = write!(hex, "{byte:02x}");
+                        hex
+                    });
                 serde_json::json!({ "hex": hex })
             }
             Value::BigInt(Some(number)) => Json::from(*number),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use entity::MediaNodeId;
 use sea_orm::{ColumnType, DbErr, QueryResult};
 
@@ -14,7 +13,7 @@ use crate::error::Result;
 use crate::event::{LeaveReason, NodeLossReason};
 use crate::input;
 use crate::operation::{Answer, Moment, Operation, Plan, column, json};
-use crate::rules::{CLOSED, count_all_out, each_left, end_participation_with_node};
+use crate::rules::{CLOSED, SHARED, count_all_out, each_left, end_participation_with_node};
 use crate::unit::Sink;
 
 /// What a sweep of lost nodes did.
@@ -75,7 +74,7 @@ impl Answer for Vec<MediaNodeId> {
 }
 
 pub(crate) struct MarkSilent {
-    pub(crate) silence: TimeDelta,
+    pub(crate) silence: Duration,
 }
 
 impl Operation for MarkSilent {
@@ -137,9 +136,6 @@ impl Answer for Closed {
         vec![column::<i64>("due_seats"), column::<String>("closed_seats")]
     }
 }
-
-/// How many times the limit a sweep looks at: so many sweepers find work beside each other.
-const SHARED: i64 = 16;
 
 pub(crate) struct CloseSeats {
     pub(crate) limit: u16,
@@ -248,7 +244,7 @@ fn lost_and_serving(dialect: Dialect) -> String {
 
 /// For the list of all statements: the parts of a sweep.
 pub(crate) async fn list_statements<S: Sink>(on: &S) {
-    let silence = TimeDelta::seconds(10);
+    let silence = Duration::from_secs(10);
     let _ = on.perform(MarkSilent { silence }).await;
     for waits in [false, true] {
         let _ = on.perform(CloseSeats { limit: 10, waits }).await;

@@ -83,6 +83,34 @@ impl Event {
     }
 }
 
+/// Of the step that appends an event: its name, and its parameters as SQL has them.
+#[derive(Clone, Copy)]
+struct Names {
+    name: &'static str,
+    id: &'static str,
+    action: &'static str,
+    target: &'static str,
+    details: &'static str,
+}
+
+/// The steps of a plan that append, in their order.
+const NAMES: [Names; 8] = {
+    macro_rules! names {
+        ($($name:literal),*) => {
+            [$(Names {
+                name: $name,
+                id: concat!(":", $name, "_id"),
+                action: concat!(":", $name, "_action"),
+                target: concat!(":", $name, "_target"),
+                details: concat!(":", $name, "_details"),
+            }),*]
+        };
+    }
+    names!(
+        "event_1", "event_2", "event_3", "event_4", "event_5", "event_6", "event_7", "event_8"
+    )
+};
+
 impl Plan {
     /// Appends an event. Of several the first gets the smallest id, and so comes first in the audit log.
     pub(crate) fn event(self, at: &Moment<'_>, event: &Event) -> Self {
@@ -106,49 +134,52 @@ impl Plan {
         end: impl FnOnce(String) -> String,
         add: impl FnOnce(Self, &'static str, String) -> Self,
     ) -> Self {
-        const NAMES: [&str; 8] = [
-            "event_1", "event_2", "event_3", "event_4", "event_5", "event_6", "event_7", "event_8",
-        ];
         let number = self.next_event();
-        let name = NAMES[number - 1];
-        let of = |part: &str| format!("{name}_{part}");
+        let Names {
+            name,
+            id,
+            action,
+            target,
+            details,
+        } = NAMES[number - 1];
         let address = at.actor.address().map(|address| ClientAddress(address).to_string());
         let mut plan = self
             .bind("audit_user", at.actor.user_id())
             .bind("audit_address", Bind::text_as("inet", address))
             .bind("audit_user_agent", at.actor.user_agent().map(str::to_owned))
             .bind("audit_at", at.now)
-            .bind(of("id"), at.id())
-            .bind(of("action"), Bind::of_enum(&event.columns.action))
-            .bind(of("target"), event.columns.target)
-            .bind(of("details"), stored_details(at.actor, &event.columns));
+            .bind(&id[1..], at.id())
+            .bind(&action[1..], Bind::of_enum(&event.columns.action))
+            .bind(&target[1..], event.columns.target)
+            .bind(&details[1..], stored_details(at.actor, &event.columns));
         let id = match event.each_by {
-            None => format!(":{name}_id"),
+            None => Cow::Borrowed(id),
             Some(by) => at
                 .dialect
-                .counted_id(&format!(":{name}_id"), &format!("row_number() OVER (ORDER BY {by})")),
+                .counted_id(id, &format!("row_number() OVER (ORDER BY {by})"))
+                .into(),
         };
         let id = match number.checked_sub(2) {
-            Some(before) if at.dialect == Dialect::Postgres => plan.appended_after(NAMES[before], &id),
+            Some(before) if at.dialect == Dialect::Postgres => plan.appended_after(NAMES[before].name, &id).into(),
             _ => id,
         };
         let computed: Vec<(&str, &str)> = event.computed.iter().map(|(name, sql)| (*name, sql.as_str())).collect();
-        let metadata = at.dialect.json_with(&format!(":{name}_details"), &computed);
-        let user = |bind: String| {
+        let metadata = at.dialect.json_with(details, &computed);
+        let user = |bind: &'static str| {
             if event.whatever_exists {
-                format!("(SELECT id FROM users WHERE id = {bind})")
+                Cow::Owned(format!("(SELECT id FROM users WHERE id = {bind})"))
             } else {
-                bind
+                Cow::Borrowed(bind)
             }
         };
-        let actor = user(":audit_user".to_owned());
+        let actor = user(":audit_user");
         let target = match event.done_to {
-            None => user(format!(":{name}_target")),
-            Some(done_to) => format!("NULLIF({done_to}, :audit_user)"),
+            None => user(target),
+            Some(done_to) => format!("NULLIF({done_to}, :audit_user)").into(),
         };
         let sql = format!(
             "INSERT INTO audit_logs ({COLUMNS})
-            SELECT {id}, :{name}_action, {actor}, {room}, {target}, {metadata}, :audit_address,
+            SELECT {id}, {action}, {actor}, {room}, {target}, {metadata}, :audit_address,
                 :audit_user_agent, :audit_at
             FROM {from}",
             room = event.room,

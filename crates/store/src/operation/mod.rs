@@ -6,6 +6,8 @@ pub(crate) mod group;
 pub(crate) mod guard;
 pub(crate) mod plan;
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use entity::{
     AuditLogId, RoomId, UserId, auth_provider, feed_checkpoint, media_node, recording, room, room_participant, user,
@@ -163,8 +165,9 @@ pub struct Moment<'a> {
 
 impl Moment<'_> {
     /// The time that lies so long back. Not before 1970: both databases compare such times, SQLite as text.
-    pub(crate) fn back(&self, by: TimeDelta) -> DateTime<Utc> {
-        let then = self.now.checked_sub_signed(by);
+    pub(crate) fn back(&self, by: Duration) -> DateTime<Utc> {
+        let by = TimeDelta::from_std(by).ok();
+        let then = by.and_then(|by| self.now.checked_sub_signed(by));
         to_microseconds(then.map_or(DateTime::UNIX_EPOCH, |then| then.max(DateTime::UNIX_EPOCH)))
     }
 

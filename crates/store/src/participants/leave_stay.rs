@@ -155,12 +155,11 @@ impl Operation for CorrectStay {
                 "seat",
                 Columns::All,
                 end_participation_at(at.dialect, ":left_at"),
-                format!("id = :stay AND left_at > {left_at} AND NOT is_kicked AND NOT is_banned"),
+                "id = :stay",
             )
-            .view::<room_participant::Entity>("named", "id = :stay")
-            .found("named", Error::NotFound(Subject::Participant(self.stay)))
+            .found("seat", Error::NotFound(Subject::Participant(self.stay)))
             .guard(
-                "named",
+                "seat",
                 format!("left_at > {left_at} AND NOT is_kicked AND NOT is_banned"),
                 over(),
             )

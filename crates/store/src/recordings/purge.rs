@@ -133,7 +133,7 @@ pub(crate) fn stored_files(dialect: Dialect) -> String {
 
 pub(crate) struct ClaimPurges {
     pub(crate) limit: u16,
-    pub(crate) lease: TimeDelta,
+    pub(crate) lease: Duration,
     pub(crate) grace: Duration,
 }
 
@@ -144,13 +144,13 @@ impl Operation for ClaimPurges {
     /// A claim leaves `updated_at` alone, and so every column that an index has: on PostgreSQL its rows change in place.
     fn plan(&self, at: &Moment<'_>) -> Plan {
         let dialect = at.dialect;
-        let grace = TimeDelta::from_std(self.grace).unwrap_or(TimeDelta::MAX);
-        let claimed_until = at.now.checked_add_signed(self.lease).unwrap_or(at.now);
+        let lease = TimeDelta::from_std(self.lease).ok();
+        let claimed_until = lease.and_then(|lease| at.now.checked_add_signed(lease));
         Plan::new(at, "result")
             .denied(at.only_the_system(Asked::ProcessRecording))
             .bind("limit", i64::from(self.limit))
-            .bind("deleted_by", at.back(grace))
-            .bind("claimed_until", to_microseconds(claimed_until))
+            .bind("deleted_by", at.back(self.grace))
+            .bind("claimed_until", to_microseconds(claimed_until.unwrap_or(at.now)))
             .lookup(
                 "due",
                 &["id"],

@@ -1,7 +1,7 @@
 //! `report_egress`: what a media server says of a recorder of its own, in whatever order it comes.
 
 use chrono::{DateTime, Utc};
-use entity::{RecordingId, RoomId, UserId, recording, room, user};
+use entity::{RoomId, UserId, recording, room, user};
 use uuid::Uuid;
 
 use super::change::{RUNNING, bind_measures};
@@ -10,7 +10,7 @@ use super::{CheckedMeasures, RecordingMeasures, Recordings};
 use crate::authority::Operation as Asked;
 use crate::database::statement::enum_list;
 use crate::error::{Conflict, Error, Invalid, Rejected, Result, Subject};
-use crate::event::{Change, EgressPhase};
+use crate::event::{Change, EgressPhase, UNKNOWN_RECORDING};
 use crate::input::{self, ERASED_FILENAME};
 use crate::operation::{Columns, Event, Lock, Moment, Operation, Plan, Refusal};
 use crate::unit::Sink;
@@ -144,9 +144,6 @@ impl CheckedReport {
 
 pub(crate) struct Report(pub(crate) CheckedReport);
 
-/// For a change to be described before the database knows which recording it is.
-const UNKNOWN: RecordingId = RecordingId::from_uuid(Uuid::nil());
-
 impl Operation for Report {
     const NAME: &'static str = "recordings.report_egress";
     type Output = recording::Model;
@@ -164,7 +161,7 @@ impl Report {
     /// The change that is none of the status.
     fn reported(&self) -> Change {
         Change::RecordingReported {
-            recording: UNKNOWN,
+            recording: UNKNOWN_RECORDING,
             egress_id: self.0.egress_id.clone(),
             phase: self.0.phase(),
         }
@@ -179,9 +176,8 @@ impl Report {
         let ended_at = dialect.later("COALESCE(room.ended_at, :now)", ":started_at");
         let seconds = dialect.seconds_between(":started_at", &ended_at);
         let member = Error::NotFound(Subject::User(report.owner.unwrap_or(UserId::from_uuid(Uuid::nil()))));
-        let no_room = || Error::NotFound(Subject::Room(room));
         let columns = ["id", "room_id", "status", "deleted_at"];
-        let recording = UNKNOWN;
+        let recording = UNKNOWN_RECORDING;
         let stopped = Change::RecordingStopped {
             recording,
             with_room: true,
@@ -215,7 +211,7 @@ impl Report {
                 "same_key",
                 "storage_key = :storage_key AND (room_id <> :room OR egress_id <> :egress_id)",
             )
-            .found("venue", no_room())
+            .found("venue", Error::NotFound(Subject::Room(room)))
             .found("member", member)
             .guard(
                 "room",
@@ -277,13 +273,15 @@ impl Report {
         let plan = match &self.0.state {
             CheckedState::Starting => plan,
             CheckedState::Active => {
-                let change = Change::RecordingProgressed { recording: UNKNOWN };
+                let change = Change::RecordingProgressed {
+                    recording: UNKNOWN_RECORDING,
+                };
                 let plan = update(at, plan, "status = 'IN_PROGRESS'", &running("status"));
                 plan.event(at, &of(at, &change, "changed", "TRUE"))
             }
             CheckedState::Complete(ended_at, measures) => {
                 let stopped = Change::RecordingStopped {
-                    recording: UNKNOWN,
+                    recording: UNKNOWN_RECORDING,
                     with_room: false,
                 };
                 let (set, concerned) = complete(at);
@@ -295,16 +293,17 @@ impl Report {
             }
             CheckedState::Failed(ended_at, message) => {
                 let failed = Change::RecordingFailed {
-                    recording: UNKNOWN,
+                    recording: UNKNOWN_RECORDING,
                     message: message.clone(),
                     stuck: false,
                 };
-                let end = reported_end(at);
-                let set = format!("status = 'FAILED', error_message = :message, {end}");
+                let (end, seconds) = reported_end(at);
+                let set = format!(
+                    "status = 'FAILED', error_message = :message, stopped_at = {end}, duration_seconds = {seconds}"
+                );
                 let plan = plan
                     .bind("ended_at", (*ended_at).min(at.now))
-                    .bind("message", message.clone())
-                    .bind("duration_seconds", None::<i32>);
+                    .bind("message", message.clone());
                 update(at, plan, &set, OPEN).event(at, &of(at, &failed, "changed", "TRUE"))
             }
         };
@@ -336,19 +335,19 @@ fn of(at: &Moment<'_>, change: &Change, step: &str, condition: &str) -> Event {
         .computed("recording", at.dialect.uuid_text("one.id"))
 }
 
-/// SQL that makes the end what was reported, and the duration what was measured or else the time between.
-fn reported_end(at: &Moment<'_>) -> String {
+/// SQL for the end that was reported, and for the whole seconds until then.
+fn reported_end(at: &Moment<'_>) -> (String, String) {
     let ended_at = at.dialect.later(":ended_at", "started_at");
     let seconds = at.dialect.seconds_between("started_at", &ended_at);
-    format!("stopped_at = {ended_at}, duration_seconds = COALESCE(:duration_seconds, {seconds})")
+    (ended_at, seconds)
 }
 
 /// SQL for a complete file: what it sets, and where that changes anything. While the end may be replaced, so may what was measured; then
 /// what somebody else has found out about the finished file is better than what the egress says.
 fn complete(at: &Moment<'_>) -> (String, String) {
     const MEASURES: [&str; 5] = ["size_bytes", "codec", "resolution", "fps", "bitrate"];
-    let ended_at = at.dialect.later(":ended_at", "started_at");
-    let seconds = at.dialect.seconds_between("started_at", &ended_at);
+    let (ended_at, seconds) = reported_end(at);
+    let duration = format!("COALESCE(:duration_seconds, {seconds})");
     let mut set = vec![
         format!(
             "status = CASE WHEN {} THEN 'STOPPED' ELSE status END",
@@ -356,14 +355,12 @@ fn complete(at: &Moment<'_>) -> (String, String) {
         ),
         format!("stopped_at = CASE WHEN {OPEN} THEN {ended_at} ELSE stopped_at END"),
         format!(
-            "duration_seconds = CASE WHEN {OPEN} THEN COALESCE(:duration_seconds, {seconds}) ELSE COALESCE(duration_seconds, :duration_seconds) END"
+            "duration_seconds = CASE WHEN {OPEN} THEN {duration} ELSE COALESCE(duration_seconds, :duration_seconds) END"
         ),
     ];
     let mut differs = vec![
         running("status"),
-        format!(
-            "({OPEN} AND (stopped_at <> {ended_at} OR duration_seconds <> COALESCE(:duration_seconds, {seconds})))"
-        ),
+        format!("({OPEN} AND (stopped_at <> {ended_at} OR duration_seconds <> {duration}))"),
         "(duration_seconds IS NULL AND :duration_seconds IS NOT NULL)".to_owned(),
     ];
     for measure in MEASURES {

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use entity::{RecordingId, RoomId};
 use sea_orm::{ColumnType, DbErr, QueryResult};
-use uuid::Uuid;
 
 use super::Recordings;
 use super::change::{AT_REST, RUNNING};
 use crate::authority::Operation as Asked;
 use crate::database::statement::enum_list;
 use crate::error::Result;
-use crate::event::Change;
+use crate::event::{Change, UNKNOWN_RECORDING};
 use crate::input;
 use crate::operation::{Answer, Event, Moment, Operation, Plan, column, json};
 use crate::rules::stop_recording_set;
@@ -73,9 +71,6 @@ impl Answer for Vec<SweptRecording> {
     }
 }
 
-/// For a change to be described before the database knows which recording it is.
-const UNKNOWN: RecordingId = RecordingId::from_uuid(Uuid::nil());
-
 pub(crate) struct SweepExpired {
     pub(crate) limit: u16,
 }
@@ -87,7 +82,7 @@ impl Operation for SweepExpired {
     /// Those being written are left until they are not.
     fn plan(&self, at: &Moment<'_>) -> Plan {
         let change = Change::RecordingDeleted {
-            recording: UNKNOWN,
+            recording: UNKNOWN_RECORDING,
             expired: true,
         };
         let due = format!(
@@ -106,7 +101,7 @@ impl Operation for SweepExpired {
 }
 
 pub(crate) struct SweepStuck {
-    pub(crate) silence: TimeDelta,
+    pub(crate) silence: Duration,
     pub(crate) limit: u16,
 }
 
@@ -116,9 +111,9 @@ impl Operation for SweepStuck {
 
     /// They count as written until their last sign of progress.
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        let message = format!("no progress for {} s", self.silence.num_seconds());
+        let message = format!("no progress for {} s", self.silence.as_secs());
         let change = Change::RecordingFailed {
-            recording: UNKNOWN,
+            recording: UNKNOWN_RECORDING,
             message: message.clone(),
             stuck: true,
         };

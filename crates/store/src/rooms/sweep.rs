@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use entity::RoomId;
 use sea_orm::{ColumnType, DbErr, QueryResult};
 
@@ -12,7 +11,7 @@ use crate::error::Result;
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Answer, Event, Moment, Operation, Plan, column, json};
-use crate::rules::{end_room_set, stop_recordings_of_all};
+use crate::rules::{SHARED, end_room_set, stop_recordings_of_all};
 use crate::unit::Sink;
 
 /// A room that a sweep ended.
@@ -57,9 +56,6 @@ impl Answer for Vec<EndedRoom> {
     }
 }
 
-/// How many times the limit a sweep looks at: so many sweepers find work beside each other.
-const SHARED: i64 = 16;
-
 /// Of a room: it is due.
 const DUE: &str = "status = 'LIVE' AND deleted_at IS NULL AND active_participants = 0 AND updated_at < :before";
 
@@ -75,10 +71,9 @@ impl Operation for SweepEmpty {
     /// The first plan takes the locks of rooms that are due, and hands their ids on; the second sees what was recorded in them before.
     fn plan(&self, at: &Moment<'_>) -> Plan {
         let dialect = at.dialect;
-        let timeout = TimeDelta::from_std(self.timeout).unwrap_or(TimeDelta::MAX);
         Plan::without_answer(at, "handed_on")
             .denied(at.only_the_system(Asked::KeepPresence))
-            .bind("before", at.back(timeout))
+            .bind("before", at.back(self.timeout))
             .bind("limit", i64::from(self.limit))
             .bind("looked_at", i64::from(self.limit) * SHARED)
             .lookup(

@@ -1,11 +1,10 @@
 //! How participations, meetings and what is recorded of them end.
 
-use entity::{RecordingId, recording, room};
-use uuid::Uuid;
+use entity::{recording, room};
 
 use crate::database::Dialect;
 use crate::database::statement::Bind;
-use crate::event::{Change, LeaveReason, UNKNOWN_STAY};
+use crate::event::{Change, LeaveReason, UNKNOWN_RECORDING, UNKNOWN_STAY};
 use crate::operation::{Event, Moment, Plan};
 use crate::settings::EmptyRoomPolicy;
 
@@ -25,6 +24,9 @@ pub(crate) fn end_participation_with_node(dialect: Dialect, when: &str) -> Strin
     let duration = dialect.seconds_between("joined_at", &left_at);
     format!("left_at = {left_at}, duration_seconds = {duration}")
 }
+
+/// How many times its limit a sweep that ends participations or rooms looks at: so many sweepers find work beside each other.
+pub(crate) const SHARED: i64 = 16;
 
 /// SQL that ends a LIVE room.
 pub(crate) fn end_room_set(dialect: Dialect) -> String {
@@ -111,7 +113,7 @@ pub(crate) fn stop_recordings_of_all(at: &Moment<'_>, plan: Plan, rooms: &str) -
 
 fn stop_those(at: &Moment<'_>, plan: Plan, which: &str) -> Plan {
     let change = Change::RecordingStopped {
-        recording: RecordingId::from_uuid(Uuid::nil()),
+        recording: UNKNOWN_RECORDING,
         with_room: true,
     };
     let set = stop_recording_set(at.dialect, ":now", "duration_seconds");

@@ -9,7 +9,7 @@ mod media_node;
 pub(crate) use account::{active, changeable};
 pub(crate) use actor_role::{ACTOR_ROLE, allowed, may_remove, not_allowed, seat_key};
 pub(crate) use ending::{
-    CLOSED, count_all_out, each_left, end_if_empty, end_participation_at, end_participation_set,
+    CLOSED, SHARED, count_all_out, each_left, end_if_empty, end_participation_at, end_participation_set,
     end_participation_with_node, end_room_set, stop_recording_set, stop_recordings, stop_recordings_of_all,
 };
 pub(crate) use media_node::{IN_SERVICE, in_service};

@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use conferencing_store::entity::ParticipantRole::Participant;
 use conferencing_store::entity::{AuditAction, AuditLogId, RecordedAction, RoomId, UserId, audit_log};
@@ -16,13 +15,11 @@ use futures_util::TryStreamExt;
 use sea_orm::{ColumnTrait, DatabaseConnection, EntityTrait, QueryFilter};
 use tokio::sync::watch;
 
+use crate::PATIENCE;
 use crate::ledger::raw;
 
 /// Names the room, the position and, last, the database's address.
 const VARIABLE: &str = "CRASH_TEST_FOLLOWER";
-
-/// Far longer than it takes; after it the case fails instead of waiting for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the following process does, if this is it.
 pub async fn follow(orders: String) -> ExitCode {

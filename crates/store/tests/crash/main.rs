@@ -21,6 +21,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use conferencing_migration::{Migrator, MigratorTrait};
 use conferencing_store::entity::{AuditLogId, RoomId, Secret, UserId};
@@ -31,6 +32,9 @@ const ROUNDS: usize = 10;
 const TASKS: usize = 32;
 /// What must be acknowledged before each crash.
 const EVENTS_A_ROUND: usize = 200;
+
+/// Far longer than anything that is waited for takes; after it a case fails instead of waiting for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is on trial: appends an event with this text, and returns its id once it must survive a crash.
 type Append = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<AuditLogId>> + Send>> + Send + Sync>;

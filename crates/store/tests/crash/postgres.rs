@@ -12,10 +12,7 @@ use tokio::sync::watch;
 
 use crate::follower::{Follower, kick_for_ever};
 use crate::ledger::{Ledger, raw};
-use crate::{Append, Case, EVENTS_A_ROUND, ROUNDS, Seen, TASKS, prepare};
-
-/// Far longer than a round takes; after it the case fails instead of waiting for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{Append, Case, EVENTS_A_ROUND, PATIENCE, ROUNDS, Seen, TASKS, prepare};
 
 /// A server of `scripts/crashable-postgres`. It is gone when this is dropped, and also when this process is killed.
 struct Server {
