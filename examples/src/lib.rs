@@ -2,6 +2,7 @@
 //! people to read.
 
 mod stage;
+mod telemetry;
 pub mod webhooks;
 
 use std::fmt::Display;
@@ -16,6 +17,7 @@ use conferencing_store::connect;
 use conferencing_store::{Error, Store, StoreSettings};
 
 pub use stage::Stage;
+pub use telemetry::{follow, play, recorder};
 
 /// Which database an example runs on.
 #[derive(Args, Debug)]

@@ -2,18 +2,20 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::{Mutex, Notify};
 
 use crate::clock::{self, Ids};
-use crate::database::Dialect;
 use crate::database::lease::Connections;
+use crate::database::{Dialect, Transaction};
 use crate::settings::{EmptyRoomPolicy, ModerationReasons, RetryPolicy, StoreSettings};
+use crate::telemetry;
 use crate::tokens::KeyRing;
 
 /// A pool and its settings. Cheap to clone; all clones share one pool.
@@ -33,6 +35,10 @@ struct Inner {
     /// Told of each change that this process has committed.
     committed: Notify,
     closed: AtomicBool,
+    /// The sessions have no limits of their own, so each transaction sets them.
+    sets_limits: AtomicBool,
+    /// How a transaction begins on PostgreSQL that sets them.
+    opening: String,
 }
 
 impl std::fmt::Debug for Context {
@@ -53,13 +59,15 @@ impl Context {
         let turn = Arc::default();
         Self {
             inner: Arc::new(Inner {
-                connections: Connections::of(db),
+                connections: Connections::of(db, settings.connect.patience()),
                 dialect,
+                opening: opening(&settings),
                 settings,
                 shared: std::sync::Mutex::default(),
                 turn,
                 committed: Notify::new(),
                 closed: AtomicBool::new(false),
+                sets_limits: AtomicBool::new(false),
             }),
         }
     }
@@ -94,6 +102,32 @@ impl Context {
     /// Ends when something was committed since it was last asked.
     pub(crate) async fn committed(&self) {
         self.inner.committed.notified().await;
+    }
+
+    /// From now on each transaction begins with the limits on locks and statements.
+    pub(crate) fn set_limits_itself(&self) {
+        self.inner.sets_limits.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a change must be a transaction: on SQLite, whose time is read once the right to write is there, and where the sessions of
+    /// PostgreSQL have no limits of their own.
+    pub(crate) fn changes_in_units(&self) -> bool {
+        self.inner.dialect == Dialect::Sqlite || self.inner.sets_limits.load(Ordering::Relaxed)
+    }
+
+    /// Begins a transaction.
+    pub(crate) async fn begin(&self) -> Result<Transaction, DbErr> {
+        let opening = if self.changes_in_units() {
+            self.inner.opening.as_str()
+        } else {
+            "BEGIN"
+        };
+        self.inner.connections.begin(self.inner.dialect, opening).await
+    }
+
+    /// A statement of `operation` has come to its end.
+    pub(crate) fn sent(&self, operation: &'static str, begun: Instant) {
+        telemetry::sent(operation, begun, self.inner.settings.connect.slow_statement);
     }
 
     pub(crate) fn turn(&self) -> Arc<Mutex<()>> {
@@ -161,6 +195,21 @@ impl Context {
     }
 }
 
+/// BEGIN with the limits that are wanted, which end with the transaction. One round trip.
+fn opening(settings: &StoreSettings) -> String {
+    let connect = &settings.connect;
+    let mut sql = "BEGIN; SET LOCAL client_min_messages = 'error'".to_owned();
+    for (name, limit) in [
+        ("lock_timeout", connect.lock_timeout),
+        ("statement_timeout", connect.statement_timeout),
+    ] {
+        if !limit.is_zero() {
+            let _ = write!(sql, "; SET LOCAL {name} = {}", limit.as_millis());
+        }
+    }
+    sql
+}
+
 /// Counts tries and pauses between them.
 pub(crate) struct Retries {
     policy: RetryPolicy,
@@ -168,6 +217,11 @@ pub(crate) struct Retries {
 }
 
 impl Retries {
+    /// How many tries were made.
+    pub(crate) fn made(&self) -> u32 {
+        self.made
+    }
+
     /// Pauses and says true, or says false when all tries are used up.
     pub(crate) async fn another(&mut self) -> bool {
         if self.made >= self.policy.attempts {

@@ -40,6 +40,15 @@ pub enum Error {
         /// What stood in the way.
         reason: String,
     },
+    /// It took longer than [`crate::ConnectSettings`] allows, was given up and changed nothing. The store does not try again by
+    /// itself: what held it up may hold it up again.
+    #[error("{during} was given up, and changed nothing: {limit}")]
+    TimedOut {
+        /// The operation, `begin` or `commit`.
+        during: &'static str,
+        /// What took too long.
+        limit: TimeLimit,
+    },
     /// A file that the store was to write or read.
     #[error("{}: {reason}", path.display())]
     File {
@@ -84,6 +93,14 @@ pub enum Error {
     NotDurable {
         /// The setting and its value.
         setting: String,
+    },
+    /// A variable of the environment has no value of its kind. Which it has is not shown.
+    #[error("the variable {name} must be {expected}")]
+    Setting {
+        /// Its name.
+        name: String,
+        /// What it must be.
+        expected: &'static str,
     },
     /// The address of the database is not one this build can use.
     #[error("cannot use this database address: {reason}")]
@@ -137,7 +154,11 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Transient { .. } | Self::Unreachable { .. } | Self::QueueFull { .. } | Self::SlowSubscriber { .. }
+            Self::Transient { .. }
+                | Self::TimedOut { .. }
+                | Self::Unreachable { .. }
+                | Self::QueueFull { .. }
+                | Self::SlowSubscriber { .. }
         )
     }
 
@@ -146,6 +167,20 @@ impl Error {
             reason: format!("{what} was not free within {} ms", waited.as_millis()),
         }
     }
+}
+
+/// A limit of [`crate::ConnectSettings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TimeLimit {
+    /// `lock_timeout`: somebody else holds what it needs.
+    #[error("it waited too long for a lock")]
+    Lock,
+    /// `statement_timeout`, or somebody cancelled it on the server.
+    #[error("it ran too long, or was cancelled on the server")]
+    Statement,
+    /// `answer_grace`, or for BEGIN `acquire_timeout`: the server, the network or a pooler kept silent.
+    #[error("no answer came in time")]
+    Answer,
 }
 
 /// A field that breaks a rule.

@@ -50,6 +50,7 @@
 //! | [`Error::Invalid`] | the input breaks a rule; the database was not asked | tell the client which field and rule |
 //! | [`Error::NotFound`], [`Error::Conflict`], [`Error::Rejected`] | things are not as the operation needs them | answer the client; the ids are in it |
 //! | [`Error::Transient`] | did not happen, may work later ([`Error::is_retryable`]) | the store has retried; shed load or retry |
+//! | [`Error::TimedOut`] | took too long, was given up and did nothing | shed load or retry, once |
 //! | [`Error::QueueFull`] | an audit writer has no room now | wait with `append`, or drop the event and count it |
 //! | [`Error::Indeterminate`] | the connection broke in the middle | look before trying again |
 //! | the rest | a fault of set-up, schema or server | page somebody |
@@ -73,6 +74,7 @@
 //! | [`tokens`] | providers' tokens, encrypted at rest, and their keys |
 //! | [`clock`] | time, ids and room codes, which tests replace |
 //! | [`connect`] | opening a database |
+//! | [`telemetry`] | spans and metrics |
 //! | `operation`, `rules` (private) | the shape of every change; locks and guards that several share |
 //! | `database` (private) | what differs between PostgreSQL and SQLite |
 //! | `input` (private) | rules that input keeps before the database is asked |
@@ -114,6 +116,7 @@ mod settings;
 pub mod statements;
 pub mod statistics;
 mod store;
+pub mod telemetry;
 pub mod tokens;
 pub mod unit;
 pub mod users;
@@ -131,10 +134,10 @@ pub use audit::{
     NamedEntry, NodeLossReason, Observation,
 };
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
-pub use connect::ConnectSettings;
+pub use connect::{ConnectSettings, TlsMode, TlsSettings};
 pub use erasure::ErasureReceipt;
 pub use error::REQUIRED_MIGRATION;
-pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
+pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject, TimeLimit};
 pub use export::ExportRecord;
 pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
 pub use nodes::{Heartbeat, LostSeat, NodeSweep};

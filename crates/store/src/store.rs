@@ -1,17 +1,18 @@
 //! The store: what a service holds. Opening it, reading through it, units of work.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query, SelectStatement};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseExecutor};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use crate::actor::Actor;
 use crate::audit::writer::{AuditWriter, WriterSettings};
 use crate::context::Context;
-use crate::database::{Dialect, connect, durability, fault};
+use crate::database::{Dialect, Executor, connect, durability, fault};
 use crate::error::{Error, REQUIRED_MIGRATION, Result};
 use crate::settings::{Durability, StoreSettings};
+use crate::telemetry::{self, PoolUsage};
 use crate::unit::sealed::Sealed;
 use crate::unit::{Acting, OpenUnit, Source, Unit};
 
@@ -35,8 +36,8 @@ pub struct Store {
 impl Sealed for Store {}
 
 impl Source for Store {
-    fn executor(&self) -> DatabaseExecutor<'_> {
-        DatabaseExecutor::Connection(self.context.db())
+    fn executor(&self) -> Executor<'_> {
+        self.context.connections().into()
     }
 
     fn context(&self) -> &Context {
@@ -57,12 +58,15 @@ impl Store {
     ///
     /// # Errors
     /// As of [`Store::connect`].
-    pub async fn connect_with(url: &str, settings: StoreSettings) -> Result<Self> {
+    pub async fn connect_with(url: &str, mut settings: StoreSettings) -> Result<Self> {
+        settings.connect = settings.connect.with_address(url)?;
         let db = connect::open(url, &settings.connect).await?;
         Self::from_connection(db, settings).await
     }
 
-    /// A store over a pool that [`connect::open`] made.
+    /// A store over a pool that [`connect::open`] made. On PostgreSQL it asks the session for its limits on locks and statements. Where one
+    /// that the settings want is not there, as behind a pooler, each change is a transaction that sets both for itself: two round
+    /// trips more, and a warning; see docs/CONFIGURATION.md for how to spare them.
     ///
     /// # Errors
     /// [`Error::Unmigrated`] when the schema is not there; [`Error::NotDurable`] when the database may forget commits.
@@ -72,6 +76,7 @@ impl Store {
         };
         store.require_schema().await?;
         store.require_durability().await?;
+        store.look_for_limits().await?;
         Ok(store)
     }
 
@@ -104,6 +109,25 @@ impl Store {
         }
     }
 
+    async fn look_for_limits(&self) -> Result<()> {
+        let (dialect, connect) = (self.context.dialect(), &self.context.settings().connect);
+        if dialect == Dialect::Sqlite {
+            return Ok(());
+        }
+        let (locks, statements) = durability::limits(dialect, self.context.db())
+            .await
+            .map_err(|error| fault::read(dialect, &error, "connect", false))?;
+        let is_missing =
+            (!locks && !connect.lock_timeout.is_zero()) || (!statements && !connect.statement_timeout.is_zero());
+        if is_missing {
+            tracing::warn!(
+                "the sessions have no lock_timeout or statement_timeout: each change is a transaction that sets them"
+            );
+            self.context.set_limits_itself();
+        }
+        Ok(())
+    }
+
     /// Asks the database whether it is there and has the schema; one round trip. For a service's readiness probe.
     ///
     /// # Errors
@@ -119,6 +143,14 @@ impl Store {
             migration: REQUIRED_MIGRATION,
             round_trip: asked.elapsed(),
         })
+    }
+
+    /// The pool's connections now; sets the gauges of docs/TELEMETRY.md too, which are otherwise as old as the last connection that was
+    /// waited for. For whoever hands the metrics out.
+    pub fn pool_usage(&self) -> PoolUsage {
+        let usage = self.context.connections().usage();
+        telemetry::pool(usage);
+        usage
     }
 
     /// Writes in the name of `actor`, each operation a unit of work of its own.
@@ -186,20 +218,27 @@ impl Store {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
+        let begun = Instant::now();
         let mut retries = self.context.retries();
-        loop {
+        let result = loop {
             let failure = match self.begin(actor).await {
                 Ok(unit) => match self.run_once(unit, &mut work).await {
-                    Once::Done(result) => return result,
+                    Once::Done(result) => break result,
                     Once::Again(error) => error,
                 },
                 Err(error @ Error::Transient { .. }) => error.into(),
-                Err(error) => return Err(error.into()),
+                Err(error) => break Err(error.into()),
             };
+            let made = retries.made();
             if !retries.another().await {
-                return Err(failure);
+                break Err(failure);
             }
-        }
+            telemetry::tried_again("unit", "transient", made);
+        };
+        // The error is the caller's own type.
+        let outcome = if result.is_ok() { "done" } else { "failed" };
+        telemetry::ended("unit", outcome, begun.elapsed());
+        result
     }
 
     async fn run_once<T, E, F, Fut>(&self, unit: Unit, work: &mut F) -> Once<T, E>

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["authority"],
     &["error"],
-    &["actor", "clock", "constraint", "row", "scope"],
+    &["actor", "clock", "constraint", "row", "scope", "telemetry"],
     &["input"],
     &["database", "page", "person", "tokens"],
     &["event", "settings"],

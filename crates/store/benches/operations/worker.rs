@@ -79,6 +79,7 @@ pub async fn open(url: &str, connections: u32) -> DatabaseConnection {
     let settings = ConnectSettings {
         max_connections: Some(connections),
         acquire_timeout: Duration::from_secs(30),
+        ..ConnectSettings::default()
     };
     conferencing_store::connect::open(url, &settings).await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! Whether the database keeps what it has said to have committed.
+//! What a store asks of a database when it is made: whether it keeps what it has said to have committed, and which limits it sets.
 
 use sea_orm::{ConnectionTrait, DbErr, Statement};
 
@@ -30,6 +30,20 @@ pub(crate) async fn setting_that_forgets(dialect: Dialect, db: &impl ConnectionT
                 .map(|level| format!("synchronous = {level}")))
         }
     }
+}
+
+/// Whether PostgreSQL limits this session, or all of this role's, as the settings want: how long it waits for locks and works on a statement.
+/// Behind a pooler nothing does but what an administrator has set for the role or the database.
+pub(crate) const LIMITS: &str =
+    "SELECT current_setting('lock_timeout') <> '0' AS locks, current_setting('statement_timeout') <> '0' AS statements";
+
+/// Which of the two are limited: waits for locks, and statements.
+pub(crate) async fn limits(dialect: Dialect, db: &impl ConnectionTrait) -> Result<(bool, bool), DbErr> {
+    let row = db
+        .query_one_raw(Statement::from_string(dialect.backend(), LIMITS))
+        .await?;
+    let row = row.ok_or_else(|| DbErr::RecordNotFound("the session's limits".to_owned()))?;
+    Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?))
 }
 
 /// What the database is asked for that.

@@ -5,7 +5,16 @@ use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlxError};
 
 use super::Dialect;
 use crate::constraint;
-use crate::error::Error;
+use crate::error::{Error, TimeLimit};
+
+/// What stands for an answer that did not come in time.
+const NO_ANSWER: &str = "no answer";
+
+/// An answer did not come in time: see [`read`].
+#[cfg(feature = "postgres")]
+pub(crate) fn no_answer() -> DbErr {
+    DbErr::Query(RuntimeErr::Internal(NO_ANSWER.to_owned()))
+}
 
 /// Reads an error of the statement or step named `during`. `changes` says that the statement may have changed something
 /// which nobody can undo: then a lost connection leaves the outcome unknown.
@@ -21,6 +30,12 @@ pub(crate) fn read(dialect: Dialect, error: &DbErr, during: &'static str, change
         DbErr::Conn(RuntimeErr::SqlxError(e)) => driver_error(dialect, e, during, false),
         DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e)) => {
             driver_error(dialect, e, during, changes)
+        }
+        DbErr::Query(RuntimeErr::Internal(what)) if what == NO_ANSWER => {
+            if changes {
+                return Error::Indeterminate { during };
+            }
+            timed_out(during, TimeLimit::Answer)
         }
         DbErr::Type(detail) | DbErr::Json(detail) => Error::Corrupt { detail: detail.clone() },
         DbErr::TryIntoErr { from, into, .. } => Error::Corrupt {
@@ -39,6 +54,9 @@ fn driver_error(dialect: Dialect, error: &SqlxError, during: &'static str, chang
         SqlxError::Database(refusal) => {
             let code = refusal.code().map(|code| code.into_owned());
             let message = refusal.message().to_owned();
+            if let Some(limit) = exceeded(dialect, code.as_deref()) {
+                return timed_out(during, limit);
+            }
             if is_transient(dialect, code.as_deref()) {
                 return Error::Transient { reason: message };
             }
@@ -82,6 +100,19 @@ fn driver_error(dialect: Dialect, error: &SqlxError, during: &'static str, chang
     }
 }
 
+fn timed_out(during: &'static str, limit: TimeLimit) -> Error {
+    Error::TimedOut { during, limit }
+}
+
+/// Which of the server's limits was met. The statement did nothing.
+fn exceeded(dialect: Dialect, code: Option<&str>) -> Option<TimeLimit> {
+    match (dialect, code) {
+        (Dialect::Postgres, Some("55P03")) => Some(TimeLimit::Lock),
+        (Dialect::Postgres, Some("57014")) => Some(TimeLimit::Statement),
+        _ => None,
+    }
+}
+
 fn lost(during: &'static str, changes: bool, reason: String) -> Error {
     if changes {
         Error::Indeterminate { during }
@@ -93,7 +124,7 @@ fn lost(during: &'static str, changes: bool, reason: String) -> Error {
 /// Serialization failure and deadlock; SQLITE_BUSY, its snapshot form and SQLITE_LOCKED. The statement did nothing.
 fn is_transient(dialect: Dialect, code: Option<&str>) -> bool {
     match dialect {
-        Dialect::Postgres => matches!(code, Some("40001" | "40P01" | "55P03")),
+        Dialect::Postgres => matches!(code, Some("40001" | "40P01")),
         Dialect::Sqlite => code
             .and_then(|code| code.parse::<i32>().ok())
             .is_some_and(|code| matches!(code & 0xff, 5 | 6)),
@@ -114,9 +145,9 @@ pub(crate) fn blames_the_rows(dialect: Dialect, error: &Error) -> bool {
     }
 }
 
-/// The server is going down or taking the connection away.
+/// The server is going down or taking the connection away, or a pooler has none to give (08P01).
 fn is_connection_loss(dialect: Dialect, code: Option<&str>) -> bool {
-    dialect == Dialect::Postgres && matches!(code, Some("57P01" | "57P02" | "57P03"))
+    dialect == Dialect::Postgres && matches!(code, Some("08P01" | "57P01" | "57P02" | "57P03"))
 }
 
 fn is_missing_table(dialect: Dialect, code: Option<&str>, message: &str) -> bool {

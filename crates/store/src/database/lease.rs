@@ -6,7 +6,14 @@
 //! it: units of work, and whoever else has the pool. A statement that failed or was cut off gives its connection back at once, as
 //! ever.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement};
+use std::time::Duration;
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionTrait,
+};
+
+use super::{Dialect, Transaction};
+use crate::telemetry::PoolUsage;
 
 /// A pool, as single statements use it.
 #[derive(Clone, Debug)]
@@ -17,17 +24,49 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn of(db: DatabaseConnection) -> Self {
+    /// `patience` is how long the answer to a statement is waited for on PostgreSQL.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, reason = "SQLite is always near")
+    )]
+    pub(crate) fn of(db: DatabaseConnection, patience: Option<Duration>) -> Self {
         Self {
             #[cfg(feature = "postgres")]
             leases: match &db.inner {
                 sea_orm::DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                    Some(postgres::Leases::of(db.get_postgres_connection_pool().clone()))
+                    let pool = db.get_postgres_connection_pool().clone();
+                    Some(postgres::Leases::of(pool, patience))
                 }
                 _ => None,
             },
             db,
         }
+    }
+
+    /// Begins a transaction; `opening` is how on PostgreSQL.
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "for PostgreSQL"))]
+    pub(crate) async fn begin(&self, dialect: Dialect, opening: &str) -> Result<Transaction, DbErr> {
+        #[cfg(feature = "postgres")]
+        if let Some(leases) = &self.leases {
+            // Boxed, as all else that is sent is: the futures of services are no deeper for it.
+            return Box::pin(leases.begin(opening)).await.map(Transaction::Postgres);
+        }
+        let begun = self.db.begin_with_options(dialect.begin_options()).await;
+        begun.map(Transaction::Driver)
+    }
+
+    /// The pool's connections now. One that is kept at hand is idle.
+    pub(crate) fn usage(&self) -> PoolUsage {
+        #[cfg(feature = "postgres")]
+        if let Some(leases) = &self.leases {
+            return leases.usage();
+        }
+        #[cfg(feature = "sqlite")]
+        if let sea_orm::DatabaseConnectionType::SqlxSqlitePoolConnection(_) = &self.db.inner {
+            let pool = self.db.get_sqlite_connection_pool();
+            return usage(pool.size(), pool.num_idle(), pool.options().get_max_connections());
+        }
+        usage(0, 0, 0)
     }
 
     pub(crate) fn db(&self) -> &DatabaseConnection {
@@ -40,6 +79,15 @@ impl Connections {
         if let Some(leases) = &self.leases {
             leases.close();
         }
+    }
+}
+
+fn usage(open: u32, idle: usize, most: u32) -> PoolUsage {
+    let idle = u32::try_from(idle).map_or(0, |idle| idle.min(open));
+    PoolUsage {
+        in_use: open - idle,
+        idle,
+        most,
     }
 }
 
@@ -80,11 +128,13 @@ mod postgres {
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::time::{Duration, Instant};
 
-    use sea_orm::sqlx::pool::PoolConnection;
-    use sea_orm::sqlx::{self, AssertSqlSafe, PgPool, Postgres};
-    use sea_orm::{ConnAcquireErr, DbErr, QueryResult, RuntimeErr, SqlxError, Statement, Values};
-    use sea_query_sqlx::SqlxValues;
+    use sea_orm::sqlx::PgPool;
+    use sea_orm::{DbErr, QueryResult, Statement};
     use tokio::sync::oneshot;
+
+    use crate::database::session::Session;
+    use crate::database::transaction::postgres::Open;
+    use crate::telemetry::{self, PoolUsage};
 
     /// How long a connection is kept that nobody needs.
     const IDLE: Duration = Duration::from_millis(10);
@@ -94,6 +144,7 @@ mod postgres {
     #[derive(Clone, Debug)]
     pub(super) struct Leases {
         pool: PgPool,
+        patience: Option<Duration>,
         at_hand: Arc<Mutex<AtHand>>,
     }
 
@@ -109,15 +160,31 @@ mod postgres {
 
     #[derive(Debug)]
     struct Leased {
-        connection: PoolConnection<Postgres>,
+        session: Session,
         since: Instant,
         idle_since: Instant,
     }
 
     impl Leases {
-        pub(super) fn of(pool: PgPool) -> Self {
+        pub(super) fn of(pool: PgPool, patience: Option<Duration>) -> Self {
             let at_hand = Arc::default();
-            Self { pool, at_hand }
+            Self {
+                pool,
+                patience,
+                at_hand,
+            }
+        }
+
+        pub(super) fn usage(&self) -> PoolUsage {
+            // The driver counts down before it counts up, so that for a moment its number lies below zero.
+            let idle = self.pool.num_idle().wrapping_add(self.lock().idle.len());
+            super::usage(self.pool.size(), idle, self.pool.options().get_max_connections())
+        }
+
+        pub(super) async fn begin(&self, opening: &str) -> Result<Open, DbErr> {
+            let open = Open::begin(&self.pool, self.patience, opening).await;
+            telemetry::pool(self.usage());
+            open
         }
 
         fn lock(&self) -> MutexGuard<'_, AtHand> {
@@ -150,14 +217,11 @@ mod postgres {
         }
 
         async fn acquire(&self) -> Result<Leased, DbErr> {
-            let connection = self.pool.acquire().await.map_err(|error| match error {
-                SqlxError::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
-                SqlxError::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
-                error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
-            })?;
+            let session = Session::acquire(&self.pool, self.patience).await?;
+            telemetry::pool(self.usage());
             let now = Instant::now();
             Ok(Leased {
-                connection,
+                session,
                 since: now,
                 idle_since: now,
             })
@@ -207,27 +271,16 @@ mod postgres {
 
         pub(super) async fn query_one(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
             let mut leased = self.get().await?;
-            let row = query(&statement).fetch_optional(&mut *leased.connection).await;
-            let row = row.map_err(failed)?;
+            let row = leased.session.one(&statement).await?;
             self.keep(leased);
             Ok(row.map(Into::into))
         }
 
         pub(super) async fn query_all(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
             let mut leased = self.get().await?;
-            let rows = query(&statement).fetch_all(&mut *leased.connection).await;
-            let rows = rows.map_err(failed)?;
+            let rows = leased.session.all(&statement).await?;
             self.keep(leased);
             Ok(rows.into_iter().map(Into::into).collect())
         }
-    }
-
-    fn query(statement: &Statement) -> sqlx::query::Query<'_, Postgres, SqlxValues> {
-        let values = statement.values.clone().unwrap_or(Values(Vec::new()));
-        sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
-    }
-
-    fn failed(error: SqlxError) -> DbErr {
-        DbErr::Query(RuntimeErr::SqlxError(error.into()))
     }
 }

@@ -6,6 +6,11 @@ mod dialect;
 pub(crate) mod durability;
 pub(crate) mod fault;
 pub(crate) mod lease;
+#[cfg(feature = "postgres")]
+mod session;
 pub(crate) mod statement;
+mod transaction;
 
 pub(crate) use dialect::{Dialect, LookUp, Rows};
+pub use transaction::Executor;
+pub(crate) use transaction::Transaction;

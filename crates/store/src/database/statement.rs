@@ -78,6 +78,16 @@ impl Binds {
     }
 }
 
+impl Binds {
+    /// Those that are keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, uuid::Uuid)> {
+        self.0.iter().filter_map(|(name, bind)| match &bind.value {
+            Value::Uuid(Some(id)) => Some((name.as_ref(), *id)),
+            _ => None,
+        })
+    }
+}
+
 /// One statement by itself, of which every row is wanted.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {

@@ -10,6 +10,7 @@ use super::position::FeedPosition;
 use super::{FeedEvent, FeedFilter, Pauses};
 use crate::error::{Error, Result};
 use crate::page::MAX_PAGE_SIZE;
+use crate::telemetry;
 use crate::unit::{Acting, Source};
 
 /// What a process's subscribers share.
@@ -121,6 +122,7 @@ impl Hub {
                 Ok(()) => true,
                 Err(mpsc::error::TrySendError::Full(_)) => {
                     one.was_slow.store(true, Ordering::SeqCst);
+                    telemetry::left_behind();
                     false
                 }
                 Err(mpsc::error::TrySendError::Closed(_)) => false,
@@ -198,8 +200,10 @@ impl Asking {
     async fn ask(&self, after: &FeedPosition) -> Result<(FeedPosition, bool)> {
         let page = page::read(&self.source, &FeedFilter::default(), after, MAX_PAGE_SIZE).await?;
         let (next, has_news) = (page.next(), !page.events.is_empty());
-        if has_news {
+        if let Some((_, newest)) = page.events.last() {
+            let lag = self.source.context().now() - newest.timestamp;
             self.hub.hand_out(page);
+            telemetry::handed_out(lag.to_std().unwrap_or_default());
         }
         Ok((next, has_news))
     }

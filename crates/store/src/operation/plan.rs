@@ -23,9 +23,11 @@ use sea_orm::{DbErr, EntityTrait, IdenStatic, Iterable, QueryResult};
 
 use super::Moment;
 use super::guard::{Asks, Guard, Refusal};
+use crate::actor::Actor;
 use crate::database::Dialect;
 use crate::database::statement::{Bind, Binds};
 use crate::error::Error;
+use crate::telemetry;
 
 /// How a select takes its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +160,19 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Tells the span of the operation, where somebody listens, whose keys it is about.
+    pub(crate) fn tell(&self, actor: &Actor) {
+        let Some(span) = telemetry::current() else {
+            return;
+        };
+        if let Some(user) = actor.user_id() {
+            telemetry::by(&span, user);
+        }
+        for (name, id) in self.binds.keys() {
+            telemetry::about(&span, name, id);
+        }
+    }
+
     /// A plan whose answer is the row of the step called `answer`. `:now`, `:actor` (null for the system) and `:is_system`
     /// are bound.
     pub(crate) fn new(at: &Moment<'_>, answer: &'static str) -> Self {

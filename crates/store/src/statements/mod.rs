@@ -7,11 +7,11 @@ mod samples;
 use std::sync::{Arc, Mutex};
 
 use chrono::DateTime;
-use sea_orm::{ColumnType, DatabaseConnection, DatabaseExecutor, DbBackend, QueryResult, Statement};
+use sea_orm::{ColumnType, DatabaseConnection, DbBackend, QueryResult, Statement};
 
 use crate::actor::Actor;
 use crate::context::Context;
-use crate::database::{Dialect, durability};
+use crate::database::{Dialect, Executor, durability};
 use crate::error::{Error, Result};
 use crate::operation::{Answer, Grouped, Member, Operation};
 use crate::settings::{EmptyRoomPolicy, StoreSettings};
@@ -48,8 +48,8 @@ impl Recorder {
 }
 
 impl Source for Recorder {
-    fn executor(&self) -> DatabaseExecutor<'_> {
-        DatabaseExecutor::Connection(self.context.db())
+    fn executor(&self) -> Executor<'_> {
+        self.context.connections().into()
     }
 
     fn context(&self) -> &Context {
@@ -156,6 +156,7 @@ fn of_the_store(dialect: Dialect) -> Vec<Listed> {
     let questions = durability::questions(dialect);
     all.extend(questions.map(|sql| listed("connect", Statement::from_string(backend, sql))));
     if dialect == Dialect::Postgres {
+        all.push(listed("connect", Statement::from_string(backend, durability::LIMITS)));
         let queries = crate::audit::partitions::all_queries();
         all.extend(queries.map(|query| listed("audit_partitions", query.statement(dialect))));
     }

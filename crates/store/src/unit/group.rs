@@ -10,17 +10,19 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use entity::RoomId;
-use sea_orm::{ConnectionTrait, DbErr, QueryResult};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
 use tokio::sync::oneshot;
 
-use super::{Acting, Attempt, OpenUnit, Sink, moment};
+use super::{Acting, Attempt, OpenUnit, moment};
 use crate::actor::Actor;
 use crate::context::Context;
 use crate::database::{Dialect, fault};
 use crate::error::{Error, Result};
 use crate::operation::{Answer, Grouped, Member};
+use crate::telemetry;
 
 /// The most that one statement does. Beyond that a statement's own cost grows, and with it the time that the room is locked.
 const MOST: usize = 256;
@@ -147,8 +149,14 @@ impl<O: Grouped> Turn<O> {
             if reply.is_closed() {
                 continue;
             }
-            let outcome = Acting::new(self.context.clone(), actor).perform(operation).await;
+            let outcome = Acting::new(self.context.clone(), actor).do_it(operation).await;
             let done = outcome.is_ok();
+            if let Err(error @ Error::TimedOut { .. }) = &outcome {
+                // The others would wait as long, one after the other.
+                for waiting in left.drain(..) {
+                    let _ = waiting.reply.send(Reply::Answer(Err(error.clone())));
+                }
+            }
             let _ = reply.send(Reply::Answer(outcome));
             if done {
                 if let Some(line) = self.lines.lock().get_mut(&self.room) {
@@ -166,8 +174,14 @@ impl<O: Grouped> Turn<O> {
         let members: Vec<_> = those.iter().map(Waiting::member).collect();
         let at = moment(&self.context, self.context.now(), &those[0].actor);
         let statement = O::together(&at, self.room, &members).as_one_statement();
-        let rows = self.context.connections().query_all_raw(statement).await;
-        let rows = rows.map_err(|error| Failure::of(fault::read(dialect, &error, O::NAME, true)))?;
+        let begun = Instant::now();
+        let rows = if self.context.changes_in_units() {
+            self.in_a_unit(statement, &those[0].actor).await?
+        } else {
+            let rows = self.context.connections().query_all_raw(statement).await;
+            self.context.sent(O::NAME, begun);
+            rows.map_err(|error| Failure::of(fault::read(dialect, &error, O::NAME, true)))?
+        };
         let read = |row: &QueryResult| {
             let place: i32 = row.try_get_by("place")?;
             Ok((usize::try_from(place).unwrap_or(usize::MAX), O::Output::read(row)?))
@@ -175,6 +189,22 @@ impl<O: Grouped> Turn<O> {
         let outputs: Result<_, DbErr> = rows.iter().map(read).collect();
         // What was done is done, though it cannot be read.
         outputs.map_err(|error| Failure::Unsettled(fault::read(dialect, &error, O::NAME, false)))
+    }
+
+    /// The statement in a transaction, which has the limits that the sessions do not have.
+    async fn in_a_unit(&self, statement: Statement, actor: &Actor) -> Result<Vec<QueryResult>, Failure> {
+        let unit = OpenUnit::begin(&self.context, actor).await.map_err(Failure::of)?;
+        let rows = unit.executor().query_all_raw(statement).await;
+        match rows {
+            Ok(rows) => {
+                unit.commit().await.map_err(Failure::of)?;
+                Ok(rows)
+            }
+            Err(error) => {
+                unit.roll_back().await;
+                Err(Failure::of(fault::read(self.context.dialect(), &error, O::NAME, false)))
+            }
+        }
     }
 
     /// SQLite has one writer at a time, to whom statements cost little and a commit much.
@@ -201,14 +231,14 @@ impl<O: Grouped> Turn<O> {
 /// What became of a group that failed.
 enum Failure {
     NothingDone,
-    /// It may have been done, or was, and this is all that can be said.
+    /// It may have been done, or was, and this is all that can be said; or it took too long, and would again for each alone.
     Unsettled(Error),
 }
 
 impl Failure {
     fn of(error: Error) -> Self {
         match error {
-            Error::Indeterminate { .. } => Self::Unsettled(error),
+            Error::Indeterminate { .. } | Error::TimedOut { .. } => Self::Unsettled(error),
             _ => Self::NothingDone,
         }
     }
@@ -254,7 +284,7 @@ impl<O: Grouped> Drop for Turn<O> {
     }
 }
 
-/// What [`Sink::perform_grouped`] does.
+/// What [`super::Sink::perform_grouped`] does.
 pub(super) async fn perform<O: Grouped>(acting: &Acting, operation: O) -> Result<O::Output> {
     let lines: Arc<Lines<O>> = acting.context.shared();
     let room = operation.room();
@@ -277,6 +307,9 @@ pub(super) async fn perform<O: Grouped>(acting: &Acting, operation: O) -> Result
             }
         }
     };
+    if let Some(span) = telemetry::current() {
+        telemetry::about(&span, "room", room.as_uuid());
+    }
     let (operation, turn) = match entered {
         Err(operation) => {
             let turn = Turn {
@@ -294,7 +327,7 @@ pub(super) async fn perform<O: Grouped>(acting: &Acting, operation: O) -> Result
             Err(_) => return Err(Error::Indeterminate { during: O::NAME }),
         },
     };
-    let output = acting.perform(operation).await;
+    let output = acting.do_it(operation).await;
     drop(turn);
     output
 }

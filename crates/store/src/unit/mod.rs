@@ -4,19 +4,21 @@ mod group;
 mod transaction;
 
 use std::future::Future;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use entity::user;
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseExecutor, DbErr, QueryFilter, QueryResult, QueryTrait, Statement};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, QueryFilter, QueryResult, QueryTrait, Statement};
 
 use crate::actor::Actor;
 use crate::authority::Operation as Asked;
 use crate::context::Context;
-use crate::database::{Dialect, fault};
+use crate::database::{Dialect, Executor, fault};
 use crate::error::{Error, Result, Subject};
 use crate::notice::Notice;
 use crate::operation::{Answer, Grouped, Moment, Operation, Plan, contested, is_contested};
 use crate::scope;
+use crate::telemetry;
 
 pub(crate) use transaction::OpenUnit;
 pub use transaction::Unit;
@@ -33,16 +35,10 @@ pub(crate) mod sealed {
 /// Something to read from: a [`crate::Store`], an [`Acting`] or a [`Unit`], which sees its own changes.
 pub trait Source: sealed::Sealed + Send + Sync {
     #[doc(hidden)]
-    fn executor(&self) -> DatabaseExecutor<'_>;
+    fn executor(&self) -> Executor<'_>;
 
     #[doc(hidden)]
     fn context(&self) -> &Context;
-
-    /// Whether its statements are in no transaction.
-    #[doc(hidden)]
-    fn stands_alone(&self) -> bool {
-        true
-    }
 
     /// Runs one statement that reads.
     #[doc(hidden)]
@@ -51,14 +47,12 @@ pub trait Source: sealed::Sealed + Send + Sync {
         during: &'static str,
         statement: Statement,
     ) -> impl Future<Output = Result<Vec<QueryResult>>> + Send {
-        async move {
-            let rows = if self.stands_alone() {
-                self.context().connections().query_all_raw(statement).await
-            } else {
-                self.executor().query_all_raw(statement).await
-            };
+        telemetry::observe(during, async move {
+            let begun = Instant::now();
+            let rows = self.executor().query_all_raw(statement).await;
+            self.context().sent(during, begun);
             rows.map_err(|error| self.failed(&error, during))
-        }
+        })
     }
 
     /// Translates an error of a read, and remembers it where it spoils a transaction.
@@ -112,13 +106,16 @@ impl Acting {
 
     async fn attempt_untold<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
         let dialect = self.context.dialect();
-        // SQLite's time is read once the right to write is there.
-        if dialect == Dialect::Sqlite {
+        if self.context.changes_in_units() {
             return self.attempt_in_unit(operation).await;
         }
         let moment = moment(&self.context, self.context.now(), &self.actor);
         if let Some(usual) = operation.usual(&moment) {
-            match usual.plan.run(dialect, self.context.connections()).await {
+            usual.plan.tell(&self.actor);
+            let begun = Instant::now();
+            let done = usual.plan.run(dialect, self.context.connections()).await;
+            self.context.sent(O::NAME, begun);
+            match done {
                 Ok(Some(_)) => return Ok(Attempt::Done(usual.answer)),
                 Ok(None) => {}
                 Err(error) => match fault::read(dialect, &error, O::NAME, true) {
@@ -134,8 +131,12 @@ impl Acting {
         if !plan.following().is_empty() {
             return self.attempt_in_unit(operation).await;
         }
+        plan.tell(&self.actor);
         let failed = |error: DbErr, changes| contested::<O>(fault::read(dialect, &error, O::NAME, changes));
-        match plan.run(dialect, self.context.connections()).await {
+        let begun = Instant::now();
+        let done = plan.run(dialect, self.context.connections()).await;
+        self.context.sent(O::NAME, begun);
+        match done {
             Ok(Some(row)) => O::Output::read(&row)
                 .map(Attempt::Done)
                 .map_err(|error| failed(error, false)),
@@ -174,21 +175,36 @@ impl Acting {
                     if tries >= TRIES_WITHOUT_REASON {
                         return Err(operation.given_up(tries));
                     }
+                    telemetry::tried_again(O::NAME, "contested", tries);
                 }
                 Err(error @ Error::Transient { .. }) => {
+                    let made = retries.made();
                     if !retries.another().await {
                         return Err(error);
                     }
+                    telemetry::tried_again(O::NAME, "transient", made);
                 }
                 Err(error) => return Err(error),
             }
         }
     }
+
+    /// As [`Sink::perform`], for those who tell of it themselves.
+    async fn do_it<O: Operation>(&self, operation: O) -> Result<O::Output> {
+        let refusal = match self.persist(operation).await {
+            Ok(output) => return Ok(output),
+            Err(refusal) => refusal,
+        };
+        if let Some(note) = Notice::of_attempt(&refusal) {
+            self.persist(note).await?;
+        }
+        Err(refusal)
+    }
 }
 
 impl Source for Acting {
-    fn executor(&self) -> DatabaseExecutor<'_> {
-        DatabaseExecutor::Connection(self.context.db())
+    fn executor(&self) -> Executor<'_> {
+        self.context.connections().into()
     }
 
     fn context(&self) -> &Context {
@@ -201,19 +217,12 @@ impl Sink for Acting {
         &self.actor
     }
 
-    async fn perform<O: Operation>(&self, operation: O) -> Result<O::Output> {
-        let refusal = match self.persist(operation).await {
-            Ok(output) => return Ok(output),
-            Err(refusal) => refusal,
-        };
-        if let Some(note) = Notice::of_attempt(&refusal) {
-            self.persist(note).await?;
-        }
-        Err(refusal)
+    fn perform<O: Operation>(&self, operation: O) -> impl Future<Output = Result<O::Output>> + Send {
+        telemetry::observe(O::NAME, self.do_it(operation))
     }
 
-    async fn perform_grouped<O: Grouped>(&self, operation: O) -> Result<O::Output> {
-        group::perform(self, operation).await
+    fn perform_grouped<O: Grouped>(&self, operation: O) -> impl Future<Output = Result<O::Output>> + Send {
+        telemetry::observe(O::NAME, group::perform(self, operation))
     }
 }
 
@@ -228,7 +237,7 @@ pub(crate) fn moment<'a>(context: &'a Context, now: DateTime<Utc>, actor: &'a Ac
 }
 
 /// An event's actor is not looked for before it is appended: what checks its references says whether there is such a user.
-async fn missing_actor(context: &Context, db: &DatabaseExecutor<'_>, actor: &Actor, error: Error) -> Error {
+async fn missing_actor(context: &Context, db: &Executor<'_>, actor: &Actor, error: Error) -> Error {
     let Some(user) = actor.user_id() else {
         return error;
     };

@@ -4,18 +4,20 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{DatabaseExecutor, DatabaseTransaction, DbErr, TransactionTrait};
+use sea_orm::DbErr;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Acting, Attempt, Sink, Source, TRIES_WITHOUT_REASON, missing_actor, moment};
 use crate::actor::Actor;
 use crate::context::Context;
-use crate::database::{Dialect, fault};
+use crate::database::{Dialect, Executor, Transaction, fault};
 use crate::error::{Error, Result};
 use crate::notice::Notice;
 use crate::operation::{Answer, Operation, contested};
+use crate::telemetry;
 
 /// Several operations that happen together or not at all, in one transaction, by one actor, at one time.
 ///
@@ -36,7 +38,7 @@ pub(crate) struct OpenUnit {
     actor: Actor,
     now: DateTime<Utc>,
     health: AtomicU8,
-    transaction: DatabaseTransaction,
+    transaction: Transaction,
     /// After the transaction, so that it is given back when that is gone.
     turn: Option<OwnedMutexGuard<()>>,
     /// After the turn, which it may need.
@@ -97,18 +99,24 @@ impl OpenUnit {
         let turn = match context.dialect() {
             Dialect::Postgres => None,
             Dialect::Sqlite => {
-                let turn = tokio::time::timeout(patience, context.turn().lock_owned());
-                Some(turn.await.map_err(|_| Error::busy("the right to write", patience))?)
+                let begun = Instant::now();
+                let turn = tokio::time::timeout(patience, context.turn().lock_owned()).await;
+                telemetry::acquired(begun);
+                Some(turn.map_err(|_| Error::busy("the right to write", patience))?)
             }
         };
-        let (db, options) = (context.db().clone(), context.dialect().begin_options());
-        // In a task of its own: a BEGIN that is cut off by the caller's timeout would leave a pooled connection in doubt.
-        let begun = tokio::spawn(async move { db.begin_with_options(options).await }).await;
-        let transaction = begun
-            .map_err(|_| Error::Aborted {
-                reason: "the runtime is shutting down",
-            })?
-            .map_err(|error| fault::read(context.dialect(), &error, "begin", false))?;
+        let begun = match context.dialect() {
+            Dialect::Postgres => context.begin().await,
+            // In a task of its own: a BEGIN that is cut off by the caller's timeout would leave a pooled connection in doubt.
+            Dialect::Sqlite => {
+                let beginning = context.clone();
+                let begun = tokio::spawn(async move { beginning.begin().await }).await;
+                begun.map_err(|_| Error::Aborted {
+                    reason: "the runtime is shutting down",
+                })?
+            }
+        };
+        let transaction = begun.map_err(|error| fault::read(context.dialect(), &error, "begin", false))?;
         Ok(Self::new(
             context.clone(),
             actor.clone(),
@@ -122,7 +130,7 @@ impl OpenUnit {
         context: Context,
         actor: Actor,
         now: DateTime<Utc>,
-        transaction: DatabaseTransaction,
+        transaction: Transaction,
         turn: Option<OwnedMutexGuard<()>>,
     ) -> Self {
         let noted = Noted {
@@ -140,8 +148,8 @@ impl OpenUnit {
         }
     }
 
-    fn executor(&self) -> DatabaseExecutor<'_> {
-        DatabaseExecutor::Transaction(&self.transaction)
+    pub(super) fn executor(&self) -> Executor<'_> {
+        (&self.transaction).into()
     }
 
     /// An error of the database: the transaction can no longer be committed.
@@ -179,15 +187,21 @@ impl OpenUnit {
         if let Some(error) = first.refused_already() {
             return Ok(Attempt::Refused(error.clone()));
         }
-        let Some(mut row) = first.run(dialect, &self.transaction).await? else {
+        first.tell(actor);
+        let begun = Instant::now();
+        let row = first.run(dialect, &self.transaction).await;
+        self.context.sent(O::NAME, begun);
+        let Some(mut row) = row? else {
             let refusal = first.explain(dialect, &self.executor()).await?;
             return Ok(Attempt::from_refusal(refusal));
         };
         let mut without_answer = None;
         for mut plan in first.take_following() {
             plan.take_given(without_answer.as_ref().unwrap_or(&row))?;
-            let next = plan.run(dialect, &self.transaction).await?;
-            let next = next.ok_or(DbErr::RecordNotUpdated)?;
+            let begun = Instant::now();
+            let next = plan.run(dialect, &self.transaction).await;
+            self.context.sent(O::NAME, begun);
+            let next = next?.ok_or(DbErr::RecordNotUpdated)?;
             if plan.has_answer() {
                 (row, without_answer) = (next, None);
             } else {
@@ -231,7 +245,7 @@ impl OpenUnit {
 
     /// What cannot be rolled back is a lost connection, which the server rolls back by itself.
     pub(super) async fn roll_back(self) {
-        let _ = self.transaction.rollback().await;
+        let _ = self.transaction.roll_back().await;
         drop(self.turn);
         let attempts = self.noted.take();
         if let Err(error) = Noted::append(self.noted.acting.clone(), attempts).await {
@@ -270,6 +284,12 @@ impl Unit {
         Ok(())
     }
 
+    /// Lets its statements take as long as they take: for maintenance.
+    pub(crate) async fn without_limits(&self) -> Result<()> {
+        let done = self.open.transaction.without_limits().await;
+        done.map_err(|error| self.open.spoiled_by(&error, "begin"))
+    }
+
     /// Another handle of the same unit.
     pub(crate) fn share(&self) -> Self {
         let open = Arc::clone(&self.open);
@@ -292,16 +312,12 @@ impl Unit {
 }
 
 impl Source for Unit {
-    fn executor(&self) -> DatabaseExecutor<'_> {
+    fn executor(&self) -> Executor<'_> {
         self.open.executor()
     }
 
     fn context(&self) -> &Context {
         &self.open.context
-    }
-
-    fn stands_alone(&self) -> bool {
-        false
     }
 
     fn failed(&self, error: &DbErr, during: &'static str) -> Error {
@@ -314,15 +330,22 @@ impl Sink for Unit {
         &self.open.actor
     }
 
-    async fn perform<O: Operation>(&self, operation: O) -> Result<O::Output> {
-        for _ in 0..TRIES_WITHOUT_REASON {
+    fn perform<O: Operation>(&self, operation: O) -> impl Future<Output = Result<O::Output>> + Send {
+        telemetry::observe(O::NAME, self.do_it(operation))
+    }
+}
+
+impl Unit {
+    /// As [`Sink::perform`], for those who tell of it themselves.
+    async fn do_it<O: Operation>(&self, operation: O) -> Result<O::Output> {
+        for made in 0..TRIES_WITHOUT_REASON {
             match self.open.attempt(&operation).await? {
                 Attempt::Done(output) => return Ok(output),
                 Attempt::Refused(error) => {
                     self.open.noted.note(&error);
                     return Err(error);
                 }
-                Attempt::NoReason => {}
+                Attempt::NoReason => telemetry::tried_again(O::NAME, "contested", made + 1),
             }
         }
         Err(operation.given_up(TRIES_WITHOUT_REASON))

@@ -16,6 +16,9 @@ crate::cases![
     @Postgres a_server_that_does_not_answer_is_unreachable_and_no_password_told,
     a_database_that_does_not_exist_is_unreachable,
     a_closed_store_says_so,
+    an_unknown_parameter_is_refused_by_its_name,
+    @Postgres an_address_sets_what_it_says,
+    the_document_has_every_setting,
     @Sqlite a_database_in_memory_lives_as_long_as_its_store,
     @Sqlite an_sqlite_file_keeps_what_was_committed_and_checks_references,
 ];
@@ -129,6 +132,75 @@ async fn a_database_that_does_not_exist_is_unreachable(db: TestDb) {
     for url in urls {
         let error = Store::connect_with(&url, impatient()).await.unwrap_err();
         assert!(matches!(error, Error::Unreachable { .. }), "{url}: {error:?}");
+    }
+}
+
+async fn an_unknown_parameter_is_refused_by_its_name(db: TestDb) {
+    let separator = if db.url.contains('?') { '&' } else { '?' };
+    let postgres_only = db.backend == Backend::Sqlite;
+    for (parameter, told) in [
+        ("pool_size=hunter2", "pool_size"),
+        ("lock_timout=hunter2", "lock_timout"),
+        ("max_connections=hunter2", "max_connections"),
+        ("acquire_timeout=0", "acquire_timeout"),
+        ("idle_timeout=30", "idle_timeout"),
+        ("lock_timeout=hunter2", "lock_timeout"),
+        ("options=-c%20hunter2", "options"),
+    ] {
+        let error = Store::connect(&format!("{}{separator}{parameter}", db.url))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Address { .. }), "{error:?}");
+        assert!(error.to_string().contains(told), "{error}");
+        assert_no_password(&error);
+    }
+    let limited = Store::connect(&format!("{}{separator}lock_timeout=1s", db.url)).await;
+    assert_eq!(limited.is_err(), postgres_only, "{limited:?}");
+}
+
+async fn an_address_sets_what_it_says(db: TestDb) {
+    let separator = if db.url.contains('?') { '&' } else { '?' };
+    let parameters = "max_connections=3&lock_timeout=7s&statement_timeout=2min&application_name=meet-signaling";
+    let pool = connect::open(
+        &format!("{}{separator}{parameters}", db.url),
+        &ConnectSettings::default(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(pool.get_postgres_connection_pool().options().get_max_connections(), 3);
+    for (name, expected) in [
+        ("lock_timeout", "7s"),
+        ("statement_timeout", "2min"),
+        ("application_name", "meet-signaling"),
+        ("client_min_messages", "error"),
+        ("extra_float_digits", "1"),
+    ] {
+        let sql = format!("SELECT current_setting('{name}')");
+        let row = pool
+            .query_one_raw(Statement::from_string(DbBackend::Postgres, sql))
+            .await
+            .unwrap()
+            .unwrap();
+        let set: String = row.try_get_by_index(0).unwrap();
+        assert_eq!(set, expected, "{name}");
+    }
+}
+
+async fn the_document_has_every_setting(_: TestDb) {
+    let document = include_str!("../../../../docs/CONFIGURATION.md");
+    let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| `")).collect();
+    let names: Vec<String> = connect::PARAMETERS
+        .iter()
+        .map(|one| format!("| `{}` | `{}` |", one.name, one.variable()))
+        .collect();
+    for name in &names {
+        assert!(
+            rows.iter().any(|row| row.starts_with(name)),
+            "{name} is not in the document"
+        );
+    }
+    for row in rows {
+        assert!(names.iter().any(|name| row.starts_with(name)), "{row} is no setting");
     }
 }
 

@@ -103,6 +103,11 @@ impl TestDb {
         open_store(&self.url, settings).await
     }
 
+    /// Another store on the same database at another address.
+    pub async fn store_at(&self, url: &str, settings: StoreSettings) -> Store {
+        open_store(url, settings).await
+    }
+
     /// Another store, whose clock the case moves by hand, and which begins at the present.
     pub async fn with_manual_clock(&self) -> (Store, Arc<ManualClock>) {
         self.with_clock_at(conferencing_store::clock::SystemClock.now()).await
@@ -223,6 +228,17 @@ impl Raw {
 pub async fn raw_of(url: &str) -> Raw {
     let settings = ConnectSettings {
         acquire_timeout: std::time::Duration::from_secs(60),
+        ..ConnectSettings::default().without_limits()
+    };
+    Raw {
+        db: connect::open(url, &settings).await.unwrap(),
+    }
+}
+
+/// A connection for SQL by hand through a pooler.
+pub async fn raw_at(url: &str) -> Raw {
+    let settings = ConnectSettings {
+        pgbouncer: true,
         ..ConnectSettings::default()
     };
     Raw {
@@ -236,14 +252,18 @@ static SENT: Mutex<BTreeSet<(&'static str, String)>> = Mutex::new(BTreeSet::new(
 /// A store of which every statement is noted.
 async fn open_store(url: &str, settings: StoreSettings) -> Store {
     let mut db = connect::open(url, &settings.connect).await.unwrap();
-    let backend = match db.get_database_backend() {
-        DbBackend::Sqlite => "sqlite",
-        _ => "postgres",
-    };
-    db.set_metric_callback(move |info| {
-        SENT.lock().unwrap().insert((backend, as_listed(&info.statement.sql)));
-    });
+    // On PostgreSQL the store tells of each itself, see `note_sent`.
+    if db.get_database_backend() == DbBackend::Sqlite {
+        db.set_metric_callback(|info| {
+            SENT.lock().unwrap().insert(("sqlite", as_listed(&info.statement.sql)));
+        });
+    }
     Store::from_connection(db, settings).await.unwrap()
+}
+
+/// Notes a statement that a store has sent to PostgreSQL with values, or to read.
+pub fn note_sent(sql: &str) {
+    SENT.lock().unwrap().insert(("postgres", as_listed(sql)));
 }
 
 /// How a statement is listed: without EXPLAIN, and of the audit log instead of one of its detached partitions.
@@ -304,6 +324,9 @@ pub fn settings() -> StoreSettings {
     StoreSettings {
         connect: ConnectSettings {
             acquire_timeout: std::time::Duration::from_secs(30),
+            // Hundreds wait for each other on a busy machine.
+            lock_timeout: std::time::Duration::from_secs(60),
+            statement_timeout: std::time::Duration::from_secs(120),
             ..ConnectSettings::default()
         },
         ..StoreSettings::default()

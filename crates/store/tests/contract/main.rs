@@ -13,10 +13,12 @@ mod accounts_support;
 mod address;
 mod catalog;
 mod checks;
+mod collector;
 mod declared;
 mod harness;
 mod hot_rooms_support;
 mod metering;
+mod pooler;
 mod rows;
 mod violations;
 mod webhooks;
@@ -50,6 +52,8 @@ mod inbox;
 mod input;
 mod leave_stay;
 mod lifecycle;
+mod limits;
+mod logged;
 mod logins;
 mod migrations;
 mod migrations_at_once;
@@ -87,6 +91,8 @@ mod sign_in_methods;
 mod standing;
 mod statements;
 mod stays;
+mod telemetry;
+mod tls;
 mod tokens;
 mod traffic;
 mod unit;
@@ -122,6 +128,8 @@ fn main() -> std::process::ExitCode {
         input::cases(),
         leave_stay::cases(),
         lifecycle::cases(),
+        limits::cases(),
+        logged::cases(),
         logins::cases(),
         migrations::cases(),
         migrations_at_once::cases(),
@@ -159,6 +167,8 @@ fn main() -> std::process::ExitCode {
         standing::cases(),
         statements::cases(),
         stays::cases(),
+        telemetry::cases(),
+        tls::cases(),
         tokens::cases(),
         traffic::cases(),
         audit_plans::cases(),
@@ -169,5 +179,6 @@ fn main() -> std::process::ExitCode {
         webhooks::cases(),
         writer::cases(),
     ];
+    collector::install();
     harness::run(cases.into_iter().flatten().collect())
 }

@@ -100,6 +100,7 @@ async fn who_waits_for_a_unit_too_long_is_told_to_come_back(db: TestDb) {
             max_connections: Some(1),
             // Also the time in which a busy machine must get a first connection.
             acquire_timeout: Duration::from_secs(1),
+            ..ConnectSettings::default()
         },
         retry: RetryPolicy {
             attempts: 2,

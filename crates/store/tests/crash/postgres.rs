@@ -106,6 +106,7 @@ pub async fn crash(case: Case) {
         connect: ConnectSettings {
             max_connections: Some(16),
             acquire_timeout: Duration::from_millis(250),
+            ..ConnectSettings::default()
         },
         retry: RetryPolicy {
             attempts: 2,

@@ -169,16 +169,16 @@ async fn exports_hold_a_page(backend: DbBackend) {
     let stage = Stage::set(backend).await;
     stage.fill(1, 20_000).await;
     // The connections and their statements come to be.
-    export_audit_log(&stage).await;
-    export_user(&stage).await;
-    let (lines, short) = peak_of(export_audit_log(&stage)).await;
+    Box::pin(export_audit_log(&stage)).await;
+    Box::pin(export_user(&stage)).await;
+    let (lines, short) = peak_of(Box::pin(export_audit_log(&stage))).await;
     assert!(lines >= 20_000, "{lines}");
-    let (lines, of_user) = peak_of(export_user(&stage)).await;
+    let (lines, of_user) = peak_of(Box::pin(export_user(&stage))).await;
     assert!(lines >= 4_000, "{lines}");
     stage.fill(20_001, 200_000).await;
-    let (lines, long) = peak_of(export_audit_log(&stage)).await;
+    let (lines, long) = peak_of(Box::pin(export_audit_log(&stage))).await;
     assert!(lines >= 200_000, "{lines}");
-    let (lines, long_of_user) = peak_of(export_user(&stage)).await;
+    let (lines, long_of_user) = peak_of(Box::pin(export_user(&stage))).await;
     assert!(lines >= 40_000, "{lines}");
     for (what, short, long) in [("audit_log", short, long), ("user", of_user, long_of_user)] {
         assert!(short <= EXPORT && long <= EXPORT, "{what}: {short} and {long} bytes");

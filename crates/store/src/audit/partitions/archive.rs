@@ -98,6 +98,7 @@ impl AuditPartitions<'_> {
         let times = format!("{}/{}", one.since.map(time).unwrap_or_default(), time(until));
         let detached = one.name.replacen(TRAIL, DETACHED, 1);
         let unit = self.acting.begin().await?;
+        unit.without_limits().await?;
         run(&unit, sql::LOCK_TIMEOUT).await?;
         for statement in sql::detach(&quoted(&one.name), &quoted(&detached), &times) {
             run(&unit, &statement).await?;
@@ -114,6 +115,7 @@ impl AuditPartitions<'_> {
     ) -> Result<ArchivedPartition> {
         let (table, partition) = (quoted(&one.name), attached_name(&one.name));
         let unit = self.acting.begin().await?;
+        unit.without_limits().await?;
         run(&unit, sql::LOCK_TIMEOUT).await?;
         run(&unit, &sql::claim(&table)).await?;
         let file = folder.join(format!("{partition}.jsonl"));

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 /// Numbers of a writer since it was made. `accepted` is the sum of `written`, `refused`, `abandoned` and what is still on its way.
 ///
-/// The `metrics` facade gets the same as it happens: counters `audit_writer_accepted_total`, `audit_writer_written_total`,
-/// `audit_writer_refused_total`, `audit_writer_rejected_total`, `audit_writer_retries_total`; the gauge
-/// `audit_writer_queue_depth`; histograms `audit_writer_batch_events` and `audit_writer_append_seconds` (from being taken to being
-/// durable).
+/// The `metrics` facade gets the same as it happens, see [`crate::telemetry::METRICS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct WriterStats {
     /// Events that were taken.
