@@ -12,8 +12,10 @@ use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::{Mutex, Notify};
 
 use crate::clock::{self, Ids};
+use crate::database::connect::{Background, Failover, Turn};
 use crate::database::lease::Connections;
-use crate::database::{Dialect, Transaction};
+use crate::database::{Dialect, Replicas, Transaction};
+use crate::error::Result;
 use crate::settings::{EmptyRoomPolicy, ModerationReasons, RetryPolicy, StoreSettings};
 use crate::telemetry;
 use crate::tokens::KeyRing;
@@ -26,6 +28,9 @@ pub struct Context {
 
 struct Inner {
     connections: Connections,
+    replicas: Option<Arc<Replicas>>,
+    /// What runs for as long as there is a clone.
+    background: Vec<Background>,
     dialect: Dialect,
     settings: StoreSettings,
     /// What modules keep for all clones, by its type.
@@ -50,21 +55,38 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    pub(crate) fn new(db: DatabaseConnection, settings: StoreSettings) -> Self {
+    /// With the replicas that the settings name, which are looked at from now on, and the task that follows failovers of `db`.
+    pub(crate) fn new(db: DatabaseConnection, failover: Option<Failover>, settings: StoreSettings) -> Result<Self> {
         let dialect = Dialect::of(&db);
-        Self::of(db, dialect, settings)
+        let replicas = settings.replicas.open(&settings.connect)?;
+        let (turn, task) = failover.map(|failover| (failover.turn, failover.task)).unzip();
+        let mut context = Self::made(db, dialect, turn, settings);
+        if let Some(inner) = Arc::get_mut(&mut context.inner) {
+            inner.background.extend(task);
+            if let Some(replicas) = replicas.map(Arc::new) {
+                let watch = Arc::clone(&replicas).watch(inner.connections.clone());
+                inner.background.push(Background::run(watch));
+                inner.replicas = Some(replicas);
+            }
+        }
+        Ok(context)
     }
 
     pub(crate) fn of(db: DatabaseConnection, dialect: Dialect, settings: StoreSettings) -> Self {
-        let turn = Arc::default();
+        Self::made(db, dialect, None, settings)
+    }
+
+    fn made(db: DatabaseConnection, dialect: Dialect, turn: Option<Arc<Turn>>, settings: StoreSettings) -> Self {
         Self {
             inner: Arc::new(Inner {
-                connections: Connections::of(db, settings.connect.patience()),
+                connections: Connections::of(db, settings.connect.patience(), turn),
+                replicas: None,
+                background: Vec::new(),
                 dialect,
                 opening: opening(&settings),
                 settings,
                 shared: std::sync::Mutex::default(),
-                turn,
+                turn: Arc::default(),
                 committed: Notify::new(),
                 closed: AtomicBool::new(false),
                 sets_limits: AtomicBool::new(false),
@@ -136,6 +158,10 @@ impl Context {
 
     pub(crate) fn db(&self) -> &DatabaseConnection {
         self.inner.connections.db()
+    }
+
+    pub(crate) fn replicas(&self) -> Option<&Replicas> {
+        self.inner.replicas.as_deref()
     }
 
     /// The pool for statements that stand alone.

@@ -107,6 +107,7 @@ pub mod participants;
 mod person;
 mod read;
 pub mod recordings;
+mod replica_reads;
 pub mod rooms;
 mod row;
 mod rules;
@@ -135,6 +136,7 @@ pub use audit::{
 };
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::{ConnectSettings, TlsMode, TlsSettings};
+pub use database::{ReplicaState, ReplicaStatus};
 pub use erasure::ErasureReceipt;
 pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject, TimeLimit};
@@ -144,14 +146,17 @@ pub use nodes::{Heartbeat, LostSeat, NodeSweep};
 pub use page::{Cursor, Order, Page, PageRequest};
 pub use participants::{ClosedSeat, LeaveDetails, Reconciled, SeatOrBan};
 pub use recordings::{EgressReport, EgressState, NewRecording, RecordingMeasures, StoredFile, SweptRecording};
+pub use replica_reads::{CommitToken, ReplicaReads};
 pub use rooms::{EndedRoom, NewRoom, RoomChanges, RoomFilter, Schedule};
-pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, RetryPolicy, StoreSettings};
+pub use settings::{
+    Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, ReplicaSettings, RetryPolicy, StoreSettings,
+};
 pub use store::{Health, Store};
 pub use tokens::{KeyRing, TokenKey};
 pub use unit::{Acting, Unit};
 pub use users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile, SignedInHow};
 
-macro_rules! repositories_of {
+macro_rules! reads_of {
     ($($source:ty),+) => {$(
         impl $source {
             /// Who exists.
@@ -189,6 +194,18 @@ macro_rules! repositories_of {
                 recordings::Recordings::new(self)
             }
 
+            /// What happened.
+            pub fn audit(&self) -> audit::Audit<'_, Self> {
+                audit::Audit::new(self)
+            }
+        }
+    )+};
+}
+
+/// What only the primary can tell, or change.
+macro_rules! deliveries_of {
+    ($($source:ty),+) => {$(
+        impl $source {
             /// What was committed, from a position on.
             pub fn feed(&self) -> feed::Feed<'_, Self> {
                 feed::Feed::new(self)
@@ -198,16 +215,12 @@ macro_rules! repositories_of {
             pub fn inbox(&self) -> inbox::Inbox<'_, Self> {
                 inbox::Inbox::new(self)
             }
-
-            /// What happened.
-            pub fn audit(&self) -> audit::Audit<'_, Self> {
-                audit::Audit::new(self)
-            }
         }
     )+};
 }
 
-repositories_of!(Store, Acting, Unit);
+reads_of!(Store, Acting, Unit, ReplicaReads);
+deliveries_of!(Store, Acting, Unit);
 
 /// Compiles the README's example.
 #[cfg(doctest)]

@@ -9,8 +9,9 @@ use sea_orm::{ConnectionTrait, DatabaseConnection};
 use crate::actor::Actor;
 use crate::audit::writer::{AuditWriter, WriterSettings};
 use crate::context::Context;
-use crate::database::{Dialect, Executor, connect, durability, fault};
+use crate::database::{Dialect, Executor, ReplicaStatus, Replicas, connect, durability, fault};
 use crate::error::{Error, REQUIRED_MIGRATION, Result};
+use crate::replica_reads::{CommitToken, ReplicaReads};
 use crate::settings::{Durability, StoreSettings};
 use crate::telemetry::{self, PoolUsage};
 use crate::unit::sealed::Sealed;
@@ -46,7 +47,8 @@ impl Source for Store {
 }
 
 impl Store {
-    /// Opens the database at `url` with the default settings; see [`connect::open`] for what an address looks like.
+    /// Opens the database at `url` with the default settings; see [`connect::open`] for what an address looks like. Where it names several
+    /// hosts, the store finds the one that takes writes, and finds it again after a failover (docs/OPERATIONS.md).
     ///
     /// # Errors
     /// As of [`connect::open`] and [`Store::from_connection`].
@@ -60,8 +62,8 @@ impl Store {
     /// As of [`Store::connect`].
     pub async fn connect_with(url: &str, mut settings: StoreSettings) -> Result<Self> {
         settings.connect = settings.connect.with_address(url)?;
-        let db = connect::open(url, &settings.connect).await?;
-        Self::from_connection(db, settings).await
+        let (db, failover) = connect::open_supervised(url, &settings.connect).await?;
+        Self::over(Context::new(db, failover, settings)?).await
     }
 
     /// A store over a pool that [`connect::open`] made. On PostgreSQL it asks the session for its limits on locks and statements. Where one
@@ -71,9 +73,11 @@ impl Store {
     /// # Errors
     /// [`Error::Unmigrated`] when the schema is not there; [`Error::NotDurable`] when the database may forget commits.
     pub async fn from_connection(db: DatabaseConnection, settings: StoreSettings) -> Result<Self> {
-        let store = Self {
-            context: Context::new(db, settings),
-        };
+        Self::over(Context::new(db, None, settings)?).await
+    }
+
+    async fn over(context: Context) -> Result<Self> {
+        let store = Self { context };
         store.require_schema().await?;
         store.require_durability().await?;
         store.look_for_limits().await?;
@@ -153,6 +157,25 @@ impl Store {
         usage
     }
 
+    /// Reads that tolerate lag, from the replicas of [`crate::ReplicaSettings`]; all else reads from the primary.
+    pub fn replica_reads(&self) -> ReplicaReads {
+        ReplicaReads::new(self.context.clone())
+    }
+
+    /// A token behind everything that is committed now: for reads in this or another process, see [`ReplicaReads::after`]. Take it when the
+    /// call that changed something has returned; one round trip.
+    ///
+    /// # Errors
+    /// [`Error::Transient`] when the database does not answer.
+    pub async fn commit_token(&self) -> Result<CommitToken> {
+        CommitToken::take(&self.context).await
+    }
+
+    /// The replicas as they were when they were last looked at; asks nobody.
+    pub fn replica_status(&self) -> Vec<ReplicaStatus> {
+        self.context.replicas().map(Replicas::status).unwrap_or_default()
+    }
+
     /// Writes in the name of `actor`, each operation a unit of work of its own.
     pub fn acting(&self, actor: &Actor) -> Acting {
         Acting::new(self.context.clone(), actor.clone())
@@ -173,6 +196,9 @@ impl Store {
     pub async fn close(&self) -> Result<()> {
         self.context.tell_closed();
         self.context.connections().give_back();
+        if let Some(replicas) = self.context.replicas() {
+            replicas.close().await;
+        }
         self.context
             .db()
             .close_by_ref()

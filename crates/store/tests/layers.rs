@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["unit"],
     &["read", "rules"],
     &["audit", "inbox", "nodes", "participants", "recordings", "statistics"],
-    &["auth_providers", "feed", "rooms"],
+    &["auth_providers", "feed", "replica_reads", "rooms"],
     &["users"],
     &["erasure", "export"],
     &["store"],

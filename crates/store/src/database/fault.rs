@@ -57,7 +57,7 @@ fn driver_error(dialect: Dialect, error: &SqlxError, during: &'static str, chang
             if let Some(limit) = exceeded(dialect, code.as_deref()) {
                 return timed_out(during, limit);
             }
-            if is_transient(dialect, code.as_deref()) {
+            if is_transient(dialect, code.as_deref()) || dialect == Dialect::Postgres && is_read_only(error) {
                 return Error::Transient { reason: message };
             }
             if is_connection_loss(dialect, code.as_deref()) {
@@ -131,8 +131,16 @@ fn is_transient(dialect: Dialect, code: Option<&str>) -> bool {
     }
 }
 
+/// The server takes no writes: a standby, or a primary that has become one. The statement did nothing.
+pub(crate) fn is_read_only(error: &SqlxError) -> bool {
+    let SqlxError::Database(refusal) = error else {
+        return false;
+    };
+    refusal.code().as_deref() == Some("25006")
+}
+
 /// The database took offence at the rows themselves (data exceptions, constraints, what a trigger raises), and would do so again. All else
-/// is the server's state: no rights, no space, read-only after a fail-over, a schema that is being changed.
+/// is the server's state: no rights, no space, a schema that is being changed.
 pub(crate) fn blames_the_rows(dialect: Dialect, error: &Error) -> bool {
     let Error::Backend { code, .. } = error else {
         return matches!(error, Error::Corrupt { .. });

@@ -6,12 +6,14 @@
 //! it: units of work, and whoever else has the pool. A statement that failed or was cut off gives its connection back at once, as
 //! ever.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionTrait,
 };
 
+use super::connect::Turn;
 use super::{Dialect, Transaction};
 use crate::telemetry::PoolUsage;
 
@@ -24,18 +26,18 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// `patience` is how long the answer to a statement is waited for on PostgreSQL.
+    /// `patience` is how long the answer to a statement is waited for on PostgreSQL, `turn` when the pool turns to another server.
     #[cfg_attr(
         not(feature = "postgres"),
         expect(unused_variables, reason = "SQLite is always near")
     )]
-    pub(crate) fn of(db: DatabaseConnection, patience: Option<Duration>) -> Self {
+    pub(crate) fn of(db: DatabaseConnection, patience: Option<Duration>, turn: Option<Arc<Turn>>) -> Self {
         Self {
             #[cfg(feature = "postgres")]
             leases: match &db.inner {
                 sea_orm::DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
                     let pool = db.get_postgres_connection_pool().clone();
-                    Some(postgres::Leases::of(pool, patience))
+                    Some(postgres::Leases::of(pool, patience, turn))
                 }
                 _ => None,
             },
@@ -71,6 +73,24 @@ impl Connections {
 
     pub(crate) fn db(&self) -> &DatabaseConnection {
         &self.db
+    }
+
+    /// Reads from a replica of PostgreSQL once it has replayed `after`. None if it has not by `until`.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, clippy::unused_async, reason = "SQLite has no replicas")
+    )]
+    pub(crate) async fn query_all_after(
+        &self,
+        statement: Statement,
+        after: u64,
+        until: Instant,
+    ) -> Result<Option<Vec<QueryResult>>, DbErr> {
+        #[cfg(feature = "postgres")]
+        if let Some(leases) = &self.leases {
+            return leases.query_all_after(statement, after, until).await;
+        }
+        Ok(None)
     }
 
     /// Gives back what is kept at hand, and keeps nothing from now on.
@@ -129,9 +149,11 @@ mod postgres {
     use std::time::{Duration, Instant};
 
     use sea_orm::sqlx::PgPool;
-    use sea_orm::{DbErr, QueryResult, Statement};
+    use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
     use tokio::sync::oneshot;
 
+    use crate::database::connect::Turn;
+    use crate::database::replicas::{REPLICA_POSITION, catch_up_pause, position};
     use crate::database::session::Session;
     use crate::database::transaction::postgres::Open;
     use crate::telemetry::{self, PoolUsage};
@@ -145,6 +167,7 @@ mod postgres {
     pub(super) struct Leases {
         pool: PgPool,
         patience: Option<Duration>,
+        turn: Option<Arc<Turn>>,
         at_hand: Arc<Mutex<AtHand>>,
     }
 
@@ -166,11 +189,12 @@ mod postgres {
     }
 
     impl Leases {
-        pub(super) fn of(pool: PgPool, patience: Option<Duration>) -> Self {
+        pub(super) fn of(pool: PgPool, patience: Option<Duration>, turn: Option<Arc<Turn>>) -> Self {
             let at_hand = Arc::default();
             Self {
                 pool,
                 patience,
+                turn,
                 at_hand,
             }
         }
@@ -194,8 +218,10 @@ mod postgres {
         async fn get(&self) -> Result<Leased, DbErr> {
             let handed = {
                 let mut at_hand = self.lock();
-                if let Some(leased) = at_hand.idle.pop() {
-                    return Ok(leased);
+                while let Some(leased) = at_hand.idle.pop() {
+                    if !self.is_outlived(&leased) {
+                        return Ok(leased);
+                    }
                 }
                 if self.pool.num_idle() > 0 || self.pool.size() < self.pool.options().get_max_connections() {
                     None
@@ -216,6 +242,12 @@ mod postgres {
             }
         }
 
+        /// Whether it leads to a server that the pool has turned away from.
+        fn is_outlived(&self, leased: &Leased) -> bool {
+            let turn = self.turn.as_ref();
+            turn.is_some_and(|turn| turn.came_after(leased.since))
+        }
+
         async fn acquire(&self) -> Result<Leased, DbErr> {
             let session = Session::acquire(&self.pool, self.patience).await?;
             telemetry::pool(self.usage());
@@ -230,7 +262,7 @@ mod postgres {
         /// Takes back a connection on which a statement has come to its end.
         fn keep(&self, mut leased: Leased) {
             let mut at_hand = self.lock();
-            if at_hand.is_closed || leased.since.elapsed() > LEASE {
+            if at_hand.is_closed || leased.since.elapsed() > LEASE || self.is_outlived(&leased) {
                 return;
             }
             while let Some(waiting) = at_hand.waiting.pop_front() {
@@ -274,6 +306,32 @@ mod postgres {
             let row = leased.session.one(&statement).await?;
             self.keep(leased);
             Ok(row.map(Into::into))
+        }
+
+        /// The look and the read go over one connection, so that both are answered by the same run of the same server.
+        pub(super) async fn query_all_after(
+            &self,
+            statement: Statement,
+            after: u64,
+            until: Instant,
+        ) -> Result<Option<Vec<QueryResult>>, DbErr> {
+            if after == 0 {
+                return self.query_all(statement).await.map(Some);
+            }
+            let question = Statement::from_string(DbBackend::Postgres, REPLICA_POSITION);
+            loop {
+                let mut leased = self.get().await?;
+                let row = leased.session.one(&question).await?.map(QueryResult::from);
+                if row.is_some_and(|row| position(&row).is_ok_and(|position| position >= after)) {
+                    let rows = leased.session.all(&statement).await?;
+                    self.keep(leased);
+                    return Ok(Some(rows.into_iter().map(Into::into).collect()));
+                }
+                self.keep(leased);
+                if !catch_up_pause(until).await {
+                    return Ok(None);
+                }
+            }
         }
 
         pub(super) async fn query_all(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {

@@ -6,11 +6,14 @@ mod dialect;
 pub(crate) mod durability;
 pub(crate) mod fault;
 pub(crate) mod lease;
+pub(crate) mod replicas;
 #[cfg(feature = "postgres")]
 mod session;
 pub(crate) mod statement;
 mod transaction;
 
 pub(crate) use dialect::{Dialect, LookUp, Rows};
+pub(crate) use replicas::{PRIMARY_POSITION, Replicas, position};
+pub use replicas::{ReplicaState, ReplicaStatus};
 pub use transaction::Executor;
 pub(crate) use transaction::Transaction;

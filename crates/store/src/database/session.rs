@@ -82,7 +82,13 @@ impl Session {
 
     fn settle<T>(&mut self, answer: Option<Result<T, SqlxError>>) -> Result<T, DbErr> {
         match answer {
-            Some(answer) => answer.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into()))),
+            Some(answer) => answer.map_err(|error| {
+                if fault::is_read_only(&error) {
+                    // It leads to a server that was the primary: the next one may lead to what is it now.
+                    self.close();
+                }
+                DbErr::Query(RuntimeErr::SqlxError(error.into()))
+            }),
             None => {
                 self.is_given_up = true;
                 self.close();

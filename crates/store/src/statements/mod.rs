@@ -11,6 +11,7 @@ use sea_orm::{ColumnType, DatabaseConnection, DbBackend, QueryResult, Statement}
 
 use crate::actor::Actor;
 use crate::context::Context;
+use crate::database::replicas::{PRIMARY_POSITION, REPLICA_POSITION};
 use crate::database::{Dialect, Executor, durability};
 use crate::error::{Error, Result};
 use crate::operation::{Answer, Grouped, Member, Operation};
@@ -157,6 +158,9 @@ fn of_the_store(dialect: Dialect) -> Vec<Listed> {
     all.extend(questions.map(|sql| listed("connect", Statement::from_string(backend, sql))));
     if dialect == Dialect::Postgres {
         all.push(listed("connect", Statement::from_string(backend, durability::LIMITS)));
+        for question in [PRIMARY_POSITION, REPLICA_POSITION] {
+            all.push(listed("replicas", Statement::from_string(backend, question)));
+        }
         let queries = crate::audit::partitions::all_queries();
         all.extend(queries.map(|query| listed("audit_partitions", query.statement(dialect))));
     }

@@ -127,6 +127,29 @@ pub(crate) fn pool(usage: PoolUsage) {
     metrics::gauge!("store_pool_connections_max").set(f64::from(usage.most));
 }
 
+/// Another server takes the writes now.
+#[cfg(feature = "postgres")]
+pub(crate) fn failed_over(from: &str, to: &str, searched: Duration) {
+    metrics::histogram!("store_failover_seconds").record(searched);
+    let milliseconds = u64::try_from(searched.as_millis()).unwrap_or(u64::MAX);
+    tracing::warn!(target: TARGET, from, to, milliseconds, "another server takes the writes");
+}
+
+/// How far a replica is behind.
+pub(crate) fn replica_lag(server: &str, lag: Duration) {
+    metrics::gauge!("store_replica_lag_seconds", "replica" => server.to_owned()).set(lag);
+}
+
+/// A replica serves reads from now on, or does not.
+pub(crate) fn replica_turned(server: &str, state: &'static str) {
+    tracing::info!(target: TARGET, replica = server, state, "a replica's state has changed");
+}
+
+/// A read that tolerates lag was answered.
+pub(crate) fn read_from(server: &'static str) {
+    metrics::counter!("store_replica_reads_total", "served_by" => server).increment(1);
+}
+
 /// Events were handed to the feed's subscribers, the newest so long after its time.
 pub(crate) fn handed_out(lag: Duration) {
     metrics::histogram!("store_feed_lag_seconds").record(lag);

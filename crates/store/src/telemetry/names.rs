@@ -76,6 +76,27 @@ pub const METRICS: &[Metric] = &[
         "how many there may be",
     ),
     metric(
+        "store_failover_seconds",
+        "histogram",
+        "seconds",
+        &[],
+        "from the loss of the server that took the writes being noticed to another one being found",
+    ),
+    metric(
+        "store_replica_lag_seconds",
+        "gauge",
+        "seconds",
+        &["replica"],
+        "how far a replica is behind at most, by its host and port",
+    ),
+    metric(
+        "store_replica_reads_total",
+        "counter",
+        "reads",
+        &["served_by"],
+        "reads that tolerate lag, by who answered: `replica` or `primary`",
+    ),
+    metric(
         "store_feed_lag_seconds",
         "histogram",
         "seconds",

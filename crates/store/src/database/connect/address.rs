@@ -96,6 +96,20 @@ impl Kind {
     }
 }
 
+/// The address once for each of its hosts, which commas part.
+#[cfg(feature = "postgres")]
+pub(super) fn of_each_host(url: &str) -> Vec<String> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return vec![url.to_owned()];
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+    hosts
+        .split(',')
+        .map(|host| format!("{scheme}://{user}{host}{path}"))
+        .collect()
+}
+
 /// The address without user, password and parameters.
 pub(super) fn without_credentials(url: &str) -> String {
     let url = url.split('?').next().unwrap_or_default();
@@ -123,6 +137,23 @@ mod tests {
             ("sqlite::memory:", "sqlite::memory:"),
         ] {
             assert_eq!(without_credentials(url), shown);
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn hosts_are_parted_by_commas() {
+        let both = [
+            "postgres://ada:p%40s@a:1/meet?sslmode=disable",
+            "postgres://ada:p%40s@b:2/meet?sslmode=disable",
+        ];
+        assert_eq!(of_each_host("postgres://ada:p%40s@a:1,b:2/meet?sslmode=disable"), both);
+        for one in [
+            "postgres://db.example/meet",
+            "postgres:///meet?host=/run/a,b",
+            "sqlite::memory:",
+        ] {
+            assert_eq!(of_each_host(one), [one]);
         }
     }
 }

@@ -136,6 +136,17 @@ pub(super) fn from_variables(value_of: impl Fn(&str) -> Option<String>) -> Resul
     Ok(settings)
 }
 
+/// The time that a variable of the environment gives, if it is set.
+pub(crate) fn time_from_environment(name: &str) -> Result<Option<Duration>> {
+    match std::env::var(name).ok().filter(|value| !value.is_empty()) {
+        Some(value) => duration(&value).map(Some).ok_or_else(|| Error::Setting {
+            name: name.to_owned(),
+            expected: DURATION,
+        }),
+        None => Ok(None),
+    }
+}
+
 /// A number and its unit; nothing has no unit but 0.
 fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

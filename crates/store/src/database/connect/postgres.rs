@@ -9,18 +9,62 @@ use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sea_orm::{DatabaseConnection, SqlxError, SqlxPostgresConnector};
 use url::Url;
 
-use super::address::{Address, unusable};
-use super::pool_options;
+use super::address::{Address, of_each_host, unusable, without_credentials};
+use super::failover::{self, Server};
 use super::settings::{ConnectSettings, TlsMode};
-use crate::error::Result;
+use super::{Failover, pool_options};
+use crate::error::{Error, Result};
 
 /// How many connections a pool may have.
 const CONNECTIONS: u32 = 10;
 
-pub(super) async fn open(url: &str, address: &Address) -> Result<Result<DatabaseConnection, SqlxError>> {
-    let options = options(url, address)?;
-    let pool = pool_options(&address.settings, CONNECTIONS).connect_with(options).await;
-    Ok(pool.map(SqlxPostgresConnector::from_sqlx_postgres_pool))
+type Opened = (DatabaseConnection, Option<Failover>);
+
+pub(super) async fn open(url: &str, address: &Address) -> Result<Result<Opened, SqlxError>> {
+    let mut servers = servers(url, address)?;
+    let settings = &address.settings;
+    if let [_] = servers.as_slice() {
+        let Server { options, .. } = servers.remove(0);
+        let pool = pool_options(settings, CONNECTIONS).connect_with(options).await;
+        return Ok(pool.map(|pool| (SqlxPostgresConnector::from_sqlx_postgres_pool(pool), None)));
+    }
+    match failover::open(servers, settings, CONNECTIONS).await {
+        Ok(Some((pool, failover))) => {
+            let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+            Ok(Ok((db, Some(failover))))
+        }
+        Ok(None) => Err(Error::Unreachable {
+            server: without_credentials(url),
+            reason: "none of these servers takes writes".to_owned(),
+        }),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+pub(super) fn open_lazily(url: &str, address: &Address) -> Result<(DatabaseConnection, String)> {
+    let mut servers = servers(url, address)?;
+    if servers.len() > 1 {
+        return Err(unusable("a replica is one server"));
+    }
+    let Server { name, options } = servers.remove(0);
+    let pool = pool_options(&address.settings, CONNECTIONS).connect_lazy_with(options);
+    Ok((SqlxPostgresConnector::from_sqlx_postgres_pool(pool), name))
+}
+
+/// The servers of an address, at least one.
+fn servers(url: &str, address: &Address) -> Result<Vec<Server>> {
+    let hosts = of_each_host(url);
+    if hosts.len() > 1 && address.place.iter().any(|(name, _)| name == "host" || name == "port") {
+        return Err(unusable(
+            "it has several hosts, and a parameter host or port beside them",
+        ));
+    }
+    let server = |url: String| {
+        let options = options(&url, address)?;
+        let name = format!("{}:{}", options.get_host(), options.get_port());
+        Ok(Server { name, options })
+    };
+    hosts.into_iter().map(server).collect()
 }
 
 fn options(url: &str, address: &Address) -> Result<PgConnectOptions> {

@@ -1,0 +1,272 @@
+//! The primary is killed and another server promoted, again and again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use conferencing_store::entity::{RoomId, Secret, UserId};
+use conferencing_store::{
+    Acting, Actor, ConnectSettings, Error, NewRoom, Observation, ReplicaSettings, RetryPolicy, Store, StoreSettings,
+};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use tokio::sync::watch;
+
+use crate::PATIENCE;
+use crate::cluster::{Cluster, named};
+use crate::ledger::{Ledger, raw};
+
+const TASKS: usize = 16;
+/// What must be acknowledged before each kill.
+const EVENTS_A_ROUND: usize = 300;
+
+/// The address with all servers in it.
+fn every_host(urls: &[String]) -> String {
+    let hosts: Vec<&str> = urls.iter().map(|url| url.split(['@', '/']).nth(3).unwrap()).collect();
+    let database = urls[0].rsplit_once('/').unwrap().1;
+    format!("postgres://postgres@{}/{database}", hosts.join(","))
+}
+
+/// A server that was the primary answers, but takes no writes.
+pub async fn read_only_is_transient(cluster: &mut Cluster) {
+    let urls = cluster.database().await;
+    let settings = |attempts| StoreSettings {
+        connect: ConnectSettings {
+            acquire_timeout: Duration::from_secs(2),
+            ..ConnectSettings::default()
+        },
+        retry: RetryPolicy {
+            attempts,
+            ..RetryPolicy::default()
+        },
+        ..StoreSettings::default()
+    };
+    let several = Store::connect_with(&every_host(&urls), settings(2)).await.unwrap();
+    let one = Store::connect_with(&urls[cluster.primary], settings(2)).await.unwrap();
+    let admin = cluster.admin(cluster.primary).await;
+    let only_reads = async |value: &str| {
+        for sql in [
+            format!("ALTER SYSTEM SET default_transaction_read_only = {value}").as_str(),
+            "SELECT pg_reload_conf()",
+        ] {
+            admin.execute_unprepared(sql).await.unwrap();
+        }
+        crate::until("the setting", async || {
+            cluster.ask(cluster.primary, "SHOW default_transaction_read_only").await == value
+        })
+        .await;
+    };
+    only_reads("on").await;
+    for (store, name) in [(&one, "with-one"), (&several, "with-several")] {
+        let refused = store.acting(&Actor::system("test")).users().register(named(name)).await;
+        assert!(matches!(refused, Err(Error::Transient { .. })), "{refused:?}");
+    }
+    // Who is told of it may try again, and succeeds, when there is a server that takes writes.
+    only_reads("off").await;
+    for (store, name) in [(&one, "with-one"), (&several, "with-several")] {
+        store
+            .acting(&Actor::system("test"))
+            .users()
+            .register(named(name))
+            .await
+            .unwrap();
+        store.close().await.unwrap();
+    }
+    admin.close().await.unwrap();
+}
+
+/// The primary is told to take no writes and another server is promoted, while the former goes on answering reads.
+pub async fn nobody_reads_from_the_server_before(cluster: &mut Cluster) {
+    let urls = cluster.database().await;
+    let store = Store::connect_with(&every_host(&urls), StoreSettings::default())
+        .await
+        .unwrap();
+    let system = store.acting(&Actor::system("test"));
+    let before = system.users().register(named("before")).await.unwrap();
+    let read_by_many = async |user: UserId| {
+        let reads = (0..40).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.users().get(user).await.map(|user| user.id) })
+        });
+        for read in futures_util::future::join_all(reads).await {
+            assert_eq!(read.unwrap().unwrap(), user);
+        }
+    };
+    read_by_many(before.id).await;
+    let former = cluster.primary;
+    let admin = cluster.admin(former).await;
+    for sql in [
+        "ALTER SYSTEM SET default_transaction_read_only = on",
+        "SELECT pg_reload_conf()",
+    ] {
+        admin.execute_unprepared(sql).await.unwrap();
+    }
+    let next = most_advanced(cluster, former).await;
+    let other = (0..3).find(|server| ![former, next].contains(server)).unwrap();
+    tokio::task::block_in_place(|| {
+        cluster.promote(next);
+        cluster.follow(other);
+    });
+    // Connections to the former are used all the while.
+    let reading = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            loop {
+                let _ = store.users().get(before.id).await;
+            }
+        })
+    };
+    let after = loop {
+        match system.users().register(named("after")).await {
+            Ok(user) => break user,
+            Err(Error::Transient { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    };
+    read_by_many(after.id).await;
+    reading.abort();
+    // It had answered, but does not know.
+    let known = format!("SELECT CAST(count(*) AS text) FROM users WHERE id = '{}'", after.id);
+    let db = raw(&urls[former]).await;
+    let known = db
+        .query_one_raw(Statement::from_string(DbBackend::Postgres, known))
+        .await
+        .unwrap();
+    assert_eq!(known.unwrap().try_get_by_index::<String>(0).unwrap(), "0");
+    db.close().await.unwrap();
+    admin.close().await.unwrap();
+    store.close().await.unwrap();
+    tokio::task::block_in_place(|| {
+        cluster.kill(former);
+        cluster.follow(former);
+    });
+}
+
+/// What the tasks share.
+struct Run {
+    acting: Acting,
+    room: RoomId,
+    ledger: Mutex<Ledger>,
+    acknowledged: watch::Sender<usize>,
+    over: AtomicBool,
+}
+
+impl Run {
+    async fn append(&self, task: usize) {
+        for number in 0.. {
+            if self.over.load(Ordering::SeqCst) {
+                return;
+            }
+            let producer_id = format!("{task}-{number}");
+            let event = Observation::ProducerClosed {
+                producer_id: producer_id.clone(),
+            };
+            let outcome = self.acting.audit().append(Some(self.room), event).await;
+            let mut ledger = self.ledger.lock().unwrap();
+            ledger.enter(producer_id, outcome);
+            self.acknowledged.send_replace(ledger.acknowledged());
+        }
+    }
+
+    /// Waits until so many more than now were acknowledged.
+    async fn more(&self, events: usize) {
+        let target = *self.acknowledged.borrow() + events;
+        let mut seen = self.acknowledged.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, seen.wait_for(|count| *count >= target)).await;
+        if waited.is_err() {
+            panic!("nothing is acknowledged any more: {:?}", self.ledger.lock().unwrap());
+        }
+    }
+}
+
+/// How often the primary is killed.
+fn rounds() -> usize {
+    std::env::var("FAILOVER_ROUNDS").map_or(3, |rounds| rounds.parse().expect("FAILOVER_ROUNDS is a number"))
+}
+
+pub async fn nothing_is_lost(cluster: &mut Cluster) {
+    let urls = cluster.database().await;
+    let settings = StoreSettings {
+        connect: ConnectSettings {
+            max_connections: Some(16),
+            ..ConnectSettings::default()
+        },
+        replicas: ReplicaSettings {
+            addresses: urls.iter().map(|url| Secret::new(url.as_str())).collect(),
+            probe: Duration::from_millis(100),
+            max_lag: Duration::from_secs(600),
+            ..ReplicaSettings::default()
+        },
+        ..StoreSettings::default()
+    };
+    let store = Store::connect_with(&every_host(&urls), settings).await.unwrap();
+    let system = store.acting(&Actor::system("test"));
+    let owner = system.users().register(named("owner")).await.unwrap();
+    let room = system
+        .rooms()
+        .create(NewRoom::titled(owner.id, "A room"))
+        .await
+        .unwrap();
+    let run = Arc::new(Run {
+        acting: system,
+        room: room.id,
+        ledger: Mutex::default(),
+        acknowledged: watch::Sender::new(0),
+        over: AtomicBool::new(false),
+    });
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let run = Arc::clone(&run);
+            tokio::spawn(async move { run.append(task).await })
+        })
+        .collect();
+    let mut away = Vec::new();
+    for _ in 0..rounds() {
+        run.more(EVENTS_A_ROUND).await;
+        let killed = cluster.primary;
+        let begun = Instant::now();
+        tokio::task::block_in_place(|| cluster.kill(killed));
+        // Reads that tolerate lag go on without a primary.
+        let reads = store.replica_reads();
+        let read = reads.rooms().get(room.id).await.unwrap();
+        assert_eq!(read.id, room.id);
+        let next = most_advanced(cluster, killed).await;
+        tokio::task::block_in_place(|| cluster.promote(next));
+        let other = (0..3).find(|server| ![killed, next].contains(server)).unwrap();
+        tokio::task::block_in_place(|| cluster.follow(other));
+        run.more(1).await;
+        away.push(begun.elapsed());
+        // On a new copy: what it has that the others lack was never acknowledged.
+        tokio::task::block_in_place(|| cluster.follow(killed));
+    }
+    run.more(EVENTS_A_ROUND).await;
+    run.over.store(true, Ordering::SeqCst);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let ledger = std::mem::take(&mut *run.ledger.lock().unwrap());
+    let longest = away.iter().max().unwrap();
+    eprintln!(
+        "{} failovers, {} acknowledged, errors: {:?}; without service from the kill on: {away:.1?}, at most {longest:.1?}",
+        away.len(),
+        ledger.acknowledged(),
+        ledger.errors()
+    );
+    let db = raw(&urls[cluster.primary]).await;
+    ledger.assert_is_what_the_audit_log_has(&db).await;
+    db.close().await.unwrap();
+    // Otherwise no kill hit an append under way.
+    assert!(ledger.errors().contains_key("indeterminate"), "{:?}", ledger.errors());
+    store.close().await.unwrap();
+}
+
+/// Of those that follow, the one that has received most: every acknowledged commit was on one of them.
+async fn most_advanced(cluster: &Cluster, killed: usize) -> usize {
+    let mut found = (0, 0);
+    for server in (0..3).filter(|server| *server != killed) {
+        let received = cluster
+            .ask(server, "SELECT CAST(pg_last_wal_receive_lsn() - '0/0' AS text)")
+            .await;
+        found = found.max((received.parse::<u64>().unwrap(), server));
+    }
+    found.1
+}
