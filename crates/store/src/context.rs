@@ -12,7 +12,7 @@ use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::{Mutex, Notify};
 
 use crate::clock::{self, Ids};
-use crate::database::connect::{Background, Failover, Turn};
+use crate::database::connect::Background;
 use crate::database::lease::Connections;
 use crate::database::{Dialect, Replicas, Transaction};
 use crate::error::Result;
@@ -56,13 +56,12 @@ impl std::fmt::Debug for Context {
 
 impl Context {
     /// With the replicas that the settings name, which are looked at from now on, and the task that follows failovers of `db`.
-    pub(crate) fn new(db: DatabaseConnection, failover: Option<Failover>, settings: StoreSettings) -> Result<Self> {
+    pub(crate) fn new(db: DatabaseConnection, failover: Option<Background>, settings: StoreSettings) -> Result<Self> {
         let dialect = Dialect::of(&db);
         let replicas = settings.replicas.open(&settings.connect)?;
-        let (turn, task) = failover.map(|failover| (failover.turn, failover.task)).unzip();
-        let mut context = Self::made(db, dialect, turn, settings);
+        let mut context = Self::of(db, dialect, settings);
         if let Some(inner) = Arc::get_mut(&mut context.inner) {
-            inner.background.extend(task);
+            inner.background.extend(failover);
             if let Some(replicas) = replicas.map(Arc::new) {
                 let watch = Arc::clone(&replicas).watch(inner.connections.clone());
                 inner.background.push(Background::run(watch));
@@ -73,13 +72,9 @@ impl Context {
     }
 
     pub(crate) fn of(db: DatabaseConnection, dialect: Dialect, settings: StoreSettings) -> Self {
-        Self::made(db, dialect, None, settings)
-    }
-
-    fn made(db: DatabaseConnection, dialect: Dialect, turn: Option<Arc<Turn>>, settings: StoreSettings) -> Self {
         Self {
             inner: Arc::new(Inner {
-                connections: Connections::of(db, settings.connect.patience(), turn),
+                connections: Connections::of(db, settings.connect.patience()),
                 replicas: None,
                 background: Vec::new(),
                 dialect,

@@ -6,14 +6,12 @@
 //! it: units of work, and whoever else has the pool. A statement that failed or was cut off gives its connection back at once, as
 //! ever.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionTrait,
 };
 
-use super::connect::Turn;
 use super::{Dialect, Transaction};
 use crate::telemetry::PoolUsage;
 
@@ -26,18 +24,18 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// `patience` is how long the answer to a statement is waited for on PostgreSQL, `turn` when the pool turns to another server.
+    /// `patience` is how long the answer to a statement is waited for on PostgreSQL.
     #[cfg_attr(
         not(feature = "postgres"),
         expect(unused_variables, reason = "SQLite is always near")
     )]
-    pub(crate) fn of(db: DatabaseConnection, patience: Option<Duration>, turn: Option<Arc<Turn>>) -> Self {
+    pub(crate) fn of(db: DatabaseConnection, patience: Option<Duration>) -> Self {
         Self {
             #[cfg(feature = "postgres")]
             leases: match &db.inner {
                 sea_orm::DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
                     let pool = db.get_postgres_connection_pool().clone();
-                    Some(postgres::Leases::of(pool, patience, turn))
+                    Some(postgres::Leases::of(pool, patience))
                 }
                 _ => None,
             },
@@ -152,7 +150,6 @@ mod postgres {
     use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
     use tokio::sync::oneshot;
 
-    use crate::database::connect::Turn;
     use crate::database::replicas::{REPLICA_POSITION, catch_up_pause, position};
     use crate::database::session::Session;
     use crate::database::transaction::postgres::Open;
@@ -167,7 +164,6 @@ mod postgres {
     pub(super) struct Leases {
         pool: PgPool,
         patience: Option<Duration>,
-        turn: Option<Arc<Turn>>,
         at_hand: Arc<Mutex<AtHand>>,
     }
 
@@ -189,12 +185,11 @@ mod postgres {
     }
 
     impl Leases {
-        pub(super) fn of(pool: PgPool, patience: Option<Duration>, turn: Option<Arc<Turn>>) -> Self {
+        pub(super) fn of(pool: PgPool, patience: Option<Duration>) -> Self {
             let at_hand = Arc::default();
             Self {
                 pool,
                 patience,
-                turn,
                 at_hand,
             }
         }
@@ -218,10 +213,8 @@ mod postgres {
         async fn get(&self) -> Result<Leased, DbErr> {
             let handed = {
                 let mut at_hand = self.lock();
-                while let Some(leased) = at_hand.idle.pop() {
-                    if !self.is_outlived(&leased) {
-                        return Ok(leased);
-                    }
+                if let Some(leased) = at_hand.idle.pop() {
+                    return Ok(leased);
                 }
                 if self.pool.num_idle() > 0 || self.pool.size() < self.pool.options().get_max_connections() {
                     None
@@ -242,12 +235,6 @@ mod postgres {
             }
         }
 
-        /// Whether it leads to a server that the pool has turned away from.
-        fn is_outlived(&self, leased: &Leased) -> bool {
-            let turn = self.turn.as_ref();
-            turn.is_some_and(|turn| turn.came_after(leased.since))
-        }
-
         async fn acquire(&self) -> Result<Leased, DbErr> {
             let session = Session::acquire(&self.pool, self.patience).await?;
             telemetry::pool(self.usage());
@@ -262,7 +249,7 @@ mod postgres {
         /// Takes back a connection on which a statement has come to its end.
         fn keep(&self, mut leased: Leased) {
             let mut at_hand = self.lock();
-            if at_hand.is_closed || leased.since.elapsed() > LEASE || self.is_outlived(&leased) {
+            if at_hand.is_closed || leased.since.elapsed() > LEASE {
                 return;
             }
             while let Some(waiting) = at_hand.waiting.pop_front() {

@@ -134,7 +134,7 @@ impl Replicas {
             let (db, server) = connect::open_lazily(address, &settings)?;
             Ok(Replica {
                 server,
-                connections: Connections::of(db, settings.patience(), None),
+                connections: Connections::of(db, settings.patience()),
                 position: AtomicU64::new(0),
                 state: watch::Sender::new((ReplicaState::Unknown, None)),
             })
@@ -181,7 +181,7 @@ impl Replicas {
                 Err(error) => match fault::read(Dialect::Postgres, &error, "read", false) {
                     // It goes away, or its reads give way to what it replays: the next one may well answer.
                     Error::Transient { .. } | Error::Unreachable { .. } => {
-                        replica.turn_to(ReplicaState::Unreachable, None)
+                        replica.turn_to(ReplicaState::Unreachable, None);
                     }
                     // It has not replayed a migration yet.
                     Error::Unmigrated { .. } => {}

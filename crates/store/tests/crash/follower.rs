@@ -16,7 +16,6 @@ use sea_orm::{ColumnTrait, DatabaseConnection, EntityTrait, QueryFilter};
 use tokio::sync::watch;
 
 use crate::PATIENCE;
-use crate::ledger::raw;
 
 /// Names the room, the position and, last, the database's address.
 const VARIABLE: &str = "CRASH_TEST_FOLLOWER";
@@ -69,11 +68,9 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows from now on.
-    pub async fn start(url: &str, room: RoomId) -> Self {
-        let db = raw(url).await;
-        let before = events(&db, room).await.into_iter().map(|row| row.id).collect();
-        db.close().await.unwrap();
+    /// Follows from now on. `db` is the database at `url`.
+    pub async fn start(url: &str, db: &DatabaseConnection, room: RoomId) -> Self {
+        let before = events(db, room).await.into_iter().map(|row| row.id).collect();
         let store = Store::connect_with(url, StoreSettings::default()).await.unwrap();
         let position = store.feed().now().await.unwrap();
         store.close().await.unwrap();

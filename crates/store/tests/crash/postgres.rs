@@ -100,7 +100,7 @@ impl Run {
 pub async fn crash(case: Case) {
     let mut server = tokio::task::block_in_place(Server::start);
     let (room, user) = prepare(&server.url).await;
-    let follower = Follower::start(&server.url, room).await;
+    let follower = Follower::start(&server.url, &raw(&server.url).await, room).await;
     let settings = StoreSettings {
         // Less patient than the server is slow to come back, so that callers are told of its absence too.
         connect: ConnectSettings {

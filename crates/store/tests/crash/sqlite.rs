@@ -120,7 +120,7 @@ pub async fn crash(case: Case) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}?mode=rwc", folder.path().join("crash.sqlite").display());
     let (room, user) = prepare(&url).await;
-    let follower = Follower::start(&url, room).await;
+    let follower = Follower::start(&url, &raw(&url).await, room).await;
     let store = Store::connect_with(&url, StoreSettings::default()).await.unwrap();
     let over: Arc<AtomicBool> = Arc::default();
     let moderator = tokio::spawn(kick_for_ever(store.clone(), room, user, Arc::clone(&over)));

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::PATIENCE;
 use crate::cluster::{Cluster, named};
+use crate::follower::{Follower, kick_for_ever};
 use crate::ledger::{Ledger, raw};
 
 const TASKS: usize = 16;
@@ -26,52 +27,64 @@ fn every_host(urls: &[String]) -> String {
     format!("postgres://postgres@{}/{database}", hosts.join(","))
 }
 
-/// A server that was the primary answers, but takes no writes.
-pub async fn read_only_is_transient(cluster: &mut Cluster) {
+/// A server that was the primary answers, but takes no writes. Who has no other server is told so; who knows several waits for one.
+pub async fn an_answer_that_is_read_only_is_transient(cluster: &mut Cluster) {
     let urls = cluster.database().await;
-    let settings = |attempts| StoreSettings {
+    let settings = StoreSettings {
         connect: ConnectSettings {
-            acquire_timeout: Duration::from_secs(2),
+            acquire_timeout: PATIENCE,
+            max_connections: Some(1),
             ..ConnectSettings::default()
         },
         retry: RetryPolicy {
-            attempts,
+            attempts: 1,
             ..RetryPolicy::default()
         },
         ..StoreSettings::default()
     };
-    let several = Store::connect_with(&every_host(&urls), settings(2)).await.unwrap();
-    let one = Store::connect_with(&urls[cluster.primary], settings(2)).await.unwrap();
-    let admin = cluster.admin(cluster.primary).await;
-    let only_reads = async |value: &str| {
-        for sql in [
-            format!("ALTER SYSTEM SET default_transaction_read_only = {value}").as_str(),
-            "SELECT pg_reload_conf()",
-        ] {
-            admin.execute_unprepared(sql).await.unwrap();
-        }
-        crate::until("the setting", async || {
-            cluster.ask(cluster.primary, "SHOW default_transaction_read_only").await == value
-        })
-        .await;
+    let several = Store::connect_with(&every_host(&urls), settings.clone()).await.unwrap();
+    let one = Store::connect_with(&urls[cluster.primary], settings).await.unwrap();
+    only_reads(cluster, cluster.primary, "on").await;
+    let register = async |store: &Store, name: &'static str| {
+        let system = store.acting(&Actor::system("test"));
+        system.users().register(named(name)).await
     };
-    only_reads("on").await;
-    for (store, name) in [(&one, "with-one"), (&several, "with-several")] {
-        let refused = store.acting(&Actor::system("test")).users().register(named(name)).await;
+    for store in [&one, &several] {
+        let refused = register(store, "refused").await;
         assert!(matches!(refused, Err(Error::Transient { .. })), "{refused:?}");
     }
-    // Who is told of it may try again, and succeeds, when there is a server that takes writes.
-    only_reads("off").await;
-    for (store, name) in [(&one, "with-one"), (&several, "with-several")] {
-        store
-            .acting(&Actor::system("test"))
-            .users()
-            .register(named(name))
-            .await
-            .unwrap();
-        store.close().await.unwrap();
+    // The connection that was refused is gone, and the next one is refused as well.
+    let refused = register(&one, "refused").await;
+    assert!(matches!(refused, Err(Error::Transient { .. })), "{refused:?}");
+    let waiting = {
+        let several = several.clone();
+        tokio::spawn(async move {
+            let system = several.acting(&Actor::system("test"));
+            system.users().register(named("waits")).await.map(drop)
+        })
+    };
+    crate::until("its connection", async || {
+        several.pool_usage().in_use > 0 || waiting.is_finished()
+    })
+    .await;
+    only_reads(cluster, cluster.primary, "off").await;
+    waiting.await.unwrap().unwrap();
+    register(&one, "again").await.unwrap();
+    several.close().await.unwrap();
+    one.close().await.unwrap();
+}
+
+async fn only_reads(cluster: &Cluster, server: usize, value: &str) {
+    let admin = cluster.admin(server).await;
+    let set = format!("ALTER SYSTEM SET default_transaction_read_only = {value}");
+    for sql in [set.as_str(), "SELECT pg_reload_conf()"] {
+        admin.execute_unprepared(sql).await.unwrap();
     }
     admin.close().await.unwrap();
+    crate::until("the setting", async || {
+        cluster.ask(server, "SHOW default_transaction_read_only").await == value
+    })
+    .await;
 }
 
 /// The primary is told to take no writes and another server is promoted, while the former goes on answering reads.
@@ -93,13 +106,7 @@ pub async fn nobody_reads_from_the_server_before(cluster: &mut Cluster) {
     };
     read_by_many(before.id).await;
     let former = cluster.primary;
-    let admin = cluster.admin(former).await;
-    for sql in [
-        "ALTER SYSTEM SET default_transaction_read_only = on",
-        "SELECT pg_reload_conf()",
-    ] {
-        admin.execute_unprepared(sql).await.unwrap();
-    }
+    only_reads(cluster, former, "on").await;
     let next = most_advanced(cluster, former).await;
     let other = (0..3).find(|server| ![former, next].contains(server)).unwrap();
     tokio::task::block_in_place(|| {
@@ -133,7 +140,6 @@ pub async fn nobody_reads_from_the_server_before(cluster: &mut Cluster) {
         .unwrap();
     assert_eq!(known.unwrap().try_get_by_index::<String>(0).unwrap(), "0");
     db.close().await.unwrap();
-    admin.close().await.unwrap();
     store.close().await.unwrap();
     tokio::task::block_in_place(|| {
         cluster.kill(former);
@@ -147,7 +153,7 @@ struct Run {
     room: RoomId,
     ledger: Mutex<Ledger>,
     acknowledged: watch::Sender<usize>,
-    over: AtomicBool,
+    over: Arc<AtomicBool>,
 }
 
 impl Run {
@@ -173,7 +179,12 @@ impl Run {
         let mut seen = self.acknowledged.subscribe();
         let waited = tokio::time::timeout(PATIENCE, seen.wait_for(|count| *count >= target)).await;
         if waited.is_err() {
-            panic!("nothing is acknowledged any more: {:?}", self.ledger.lock().unwrap());
+            let ledger = self.ledger.lock().unwrap();
+            panic!(
+                "nothing is acknowledged any more, after {} and {:?}",
+                ledger.acknowledged(),
+                ledger.errors()
+            );
         }
     }
 }
@@ -183,7 +194,7 @@ fn rounds() -> usize {
     std::env::var("FAILOVER_ROUNDS").map_or(3, |rounds| rounds.parse().expect("FAILOVER_ROUNDS is a number"))
 }
 
-pub async fn nothing_is_lost(cluster: &mut Cluster) {
+pub async fn nothing_acknowledged_is_lost(cluster: &mut Cluster) {
     let urls = cluster.database().await;
     let settings = StoreSettings {
         connect: ConnectSettings {
@@ -206,12 +217,21 @@ pub async fn nothing_is_lost(cluster: &mut Cluster) {
         .create(NewRoom::titled(owner.id, "A room"))
         .await
         .unwrap();
+    let over = Arc::<AtomicBool>::default();
+    let db = raw(&urls[cluster.primary]).await;
+    let follower = Follower::start(&every_host(&urls), &db, room.id).await;
+    db.close().await.unwrap();
+    let moderator = {
+        let guest = system.users().register(named("guest")).await.unwrap();
+        let over = Arc::clone(&over);
+        tokio::spawn(kick_for_ever(store.clone(), room.id, guest.id, over))
+    };
     let run = Arc::new(Run {
         acting: system,
         room: room.id,
         ledger: Mutex::default(),
         acknowledged: watch::Sender::new(0),
-        over: AtomicBool::new(false),
+        over,
     });
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
@@ -243,6 +263,7 @@ pub async fn nothing_is_lost(cluster: &mut Cluster) {
     for task in tasks {
         task.await.unwrap();
     }
+    moderator.await.unwrap();
     let ledger = std::mem::take(&mut *run.ledger.lock().unwrap());
     let longest = away.iter().max().unwrap();
     eprintln!(
@@ -253,6 +274,9 @@ pub async fn nothing_is_lost(cluster: &mut Cluster) {
     );
     let db = raw(&urls[cluster.primary]).await;
     ledger.assert_is_what_the_audit_log_has(&db).await;
+    let (events, kicks) = follower.heard_all(&db).await;
+    eprintln!("{events} events were heard by another process, {kicks} of them kicks; each once");
+    assert!(kicks > 0);
     db.close().await.unwrap();
     // Otherwise no kill hit an append under way.
     assert!(ledger.errors().contains_key("indeterminate"), "{:?}", ledger.errors());

@@ -13,6 +13,8 @@
 
 mod cluster;
 mod failover;
+#[path = "../crash/follower.rs"]
+mod follower;
 #[path = "../crash/ledger.rs"]
 mod ledger;
 mod reads;
@@ -63,7 +65,20 @@ async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> 
 
 type Case = fn(&mut Cluster);
 
+macro_rules! cases {
+    ($($module:ident::$case:ident),+ $(,)?) => {{
+        let cases: Vec<(&str, Case)> = vec![$((
+            concat!(stringify!($module), "::", stringify!($case)),
+            |cluster| { run($module::$case(cluster)); },
+        )),+];
+        cases
+    }};
+}
+
 fn main() -> ExitCode {
+    if let Some(orders) = follower::orders_of_environment() {
+        return run(follower::follow(orders));
+    }
     let mut arguments = Arguments::from_args();
     // They share the servers.
     arguments.test_threads = Some(1);
@@ -73,34 +88,18 @@ fn main() -> ExitCode {
     let unset = |name| std::env::var_os(name).is_none_or(|value| value.is_empty());
     // The same rule as in the contract suite, though the servers are not that of TEST_DATABASE_URL.
     let ignored = unset("TEST_DATABASE_URL") && std::env::var_os("REQUIRE_POSTGRES").is_none();
-    let cases: [(&str, Case); 8] = [
-        ("reads::lag_is_tolerated_where_it_is_asked_for", |on| {
-            run(reads::lag_is_tolerated(on))
-        }),
-        ("reads::a_token_is_waited_for_and_then_the_primary_is_asked", |on| {
-            run(reads::a_token_is_waited_for(on))
-        }),
-        ("reads::who_lags_is_left_out_and_comes_back", |on| {
-            run(reads::who_lags_is_left_out(on))
-        }),
-        ("reads::who_dies_is_left_out_and_comes_back", |on| {
-            run(reads::who_dies_is_left_out(on))
-        }),
-        ("reads::who_falls_silent_is_not_waited_for", |on| {
-            run(reads::who_falls_silent_is_not_waited_for(on))
-        }),
-        ("failover::an_answer_that_is_read_only_is_transient", |on| {
-            run(failover::read_only_is_transient(on))
-        }),
-        ("failover::nobody_reads_from_the_server_before", |on| {
-            run(failover::nobody_reads_from_the_server_before(on))
-        }),
-        ("failover::nothing_acknowledged_is_lost", |on| {
-            run(failover::nothing_is_lost(on))
-        }),
+    let cases = cases![
+        reads::lag_is_tolerated_where_it_is_asked_for,
+        reads::a_token_is_waited_for_and_then_the_primary_is_asked,
+        reads::who_lags_is_left_out_and_comes_back,
+        reads::who_dies_is_left_out_and_comes_back,
+        reads::who_falls_silent_is_not_waited_for,
+        failover::an_answer_that_is_read_only_is_transient,
+        failover::nobody_reads_from_the_server_before,
+        failover::nothing_acknowledged_is_lost,
     ];
     let cluster = Arc::<Mutex<Option<Cluster>>>::default();
-    let trials = cases.map(|(name, case)| {
+    let trials = cases.into_iter().map(|(name, case)| {
         let cluster = Arc::clone(&cluster);
         let run = move || {
             // A case that failed may have left anything: the next one gets servers of its own.
@@ -112,16 +111,16 @@ fn main() -> ExitCode {
         };
         Trial::test(format!("postgres::replication::{name}"), run).with_ignored_flag(ignored)
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.into());
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
     drop(cluster.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
     conclusion.exit_code()
 }
 
-fn run(case: impl Future<Output = ()>) {
+fn run<T>(case: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .enable_all()
         .build()
         .unwrap()
-        .block_on(case);
+        .block_on(case)
 }

@@ -32,7 +32,7 @@ async fn present(reads: &ReplicaReads, room: RoomId) -> usize {
         .len()
 }
 
-pub async fn lag_is_tolerated(cluster: &mut Cluster) {
+pub async fn lag_is_tolerated_where_it_is_asked_for(cluster: &mut Cluster) {
     let mut stage = cluster.stage(patient()).await;
     let room = stage.room.id;
     let reads = stage.store.replica_reads();
@@ -53,7 +53,7 @@ pub async fn lag_is_tolerated(cluster: &mut Cluster) {
     stage.store.close().await.unwrap();
 }
 
-pub async fn a_token_is_waited_for(cluster: &mut Cluster) {
+pub async fn a_token_is_waited_for_and_then_the_primary_is_asked(cluster: &mut Cluster) {
     let mut stage = cluster
         .stage(ReplicaSettings {
             wait: Duration::from_secs(60),
@@ -123,7 +123,7 @@ pub async fn a_token_is_waited_for(cluster: &mut Cluster) {
     stage.store.close().await.unwrap();
 }
 
-pub async fn who_lags_is_left_out(cluster: &mut Cluster) {
+pub async fn who_lags_is_left_out_and_comes_back(cluster: &mut Cluster) {
     let mut stage = cluster
         .stage(ReplicaSettings {
             max_lag: Duration::from_millis(300),
@@ -200,7 +200,7 @@ impl Stage {
     }
 }
 
-pub async fn who_dies_is_left_out(cluster: &mut Cluster) {
+pub async fn who_dies_is_left_out_and_comes_back(cluster: &mut Cluster) {
     let stage = cluster.stage(patient()).await;
     let readers = Readers::of(&stage);
     let followers = cluster.followers();

@@ -1,7 +1,8 @@
 //! Several servers, of which one takes writes: finding it, and finding it again after a failover. The pool is turned to another server by
-//! changing where it opens connections; those that it has already are closed when they are next asked for.
+//! changing where it opens connections; those that it has already are closed when they are next asked for. (One that is kept at hand, see
+//! `lease.rs`, is used for up to 50 ms more.)
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::SqlxError;
@@ -9,7 +10,8 @@ use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{self, ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres};
 
-use super::turn::{Failover, Turn};
+use tokio::sync::Notify;
+
 use super::{Background, is_alive, pool_options};
 use crate::database::connect::ConnectSettings;
 use crate::telemetry;
@@ -31,13 +33,33 @@ pub(super) struct Server {
     pub(super) options: PgConnectOptions,
 }
 
+/// When the pool last turned to another server: what was opened before leads to the one before.
+#[derive(Debug, Default)]
+struct Turn {
+    at: Mutex<Option<Instant>>,
+    /// Told by who met a server that takes no writes.
+    doubted: Notify,
+}
+
+impl Turn {
+    fn happens(&self) {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a connection of that age is from before.
+    fn outdates(&self, age: Duration) -> bool {
+        let at = *self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        at.is_some_and(|at| age >= at.elapsed())
+    }
+}
+
 /// Opens a pool on the server that takes writes, and keeps it on the one that does. None if no server does within the time for a
 /// connection.
 pub(super) async fn open(
     servers: Vec<Server>,
     settings: &ConnectSettings,
     connections: u32,
-) -> Result<Option<(PgPool, Failover)>, SqlxError> {
+) -> Result<Option<(PgPool, Background)>, SqlxError> {
     let found = tokio::time::timeout(settings.acquire_timeout, find(&servers, 0)).await;
     let Ok(current) = found else {
         return Ok(None);
@@ -51,11 +73,10 @@ pub(super) async fn open(
         pool: pool.clone(),
         servers,
         current,
-        turn: Arc::clone(&turn),
+        turn,
         probe: None,
     };
-    let task = Background::run(supervision.run());
-    Ok(Some((pool, Failover { turn, task })))
+    Ok(Some((pool, Background::run(supervision.run()))))
 }
 
 /// A pool whose connections lead to a server that takes writes, and to that in use.
@@ -65,6 +86,7 @@ fn hooked(options: PoolOptions<Postgres>, turn: &Arc<Turn>) -> PoolOptions<Postg
         .after_connect(move |connection, _| {
             let turn = Arc::clone(&connected);
             Box::pin(async move {
+                // Who writes waits for a server that takes it, instead of being refused by one that does not.
                 if takes_writes(connection).await? {
                     return Ok(());
                 }
@@ -73,10 +95,9 @@ fn hooked(options: PoolOptions<Postgres>, turn: &Arc<Turn>) -> PoolOptions<Postg
             })
         })
         .before_acquire(move |connection, known| {
-            let opened = Instant::now().checked_sub(known.age);
-            let is_outlived = opened.is_some_and(|opened| acquired.came_after(opened));
+            let is_outdated = acquired.outdates(known.age);
             Box::pin(async move {
-                if is_outlived {
+                if is_outdated {
                     return Ok(false);
                 }
                 is_alive(connection, known).await

@@ -11,7 +11,6 @@ mod postgres;
 mod settings;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-mod turn;
 
 use std::time::Duration;
 
@@ -25,7 +24,6 @@ use address::{Address, Kind, unusable, without_credentials};
 pub(crate) use parameters::time_from_environment;
 pub use parameters::{PARAMETERS, Parameter};
 pub use settings::{ConnectSettings, TlsMode, TlsSettings};
-pub(crate) use turn::{Failover, Turn};
 
 /// A connection that was idle for longer is asked for a sign of life before it is used.
 const TRUSTED_FOR: Duration = Duration::from_secs(30);
@@ -51,7 +49,7 @@ pub async fn open(url: &str, settings: &ConnectSettings) -> Result<DatabaseConne
 pub(crate) async fn open_supervised(
     url: &str,
     settings: &ConnectSettings,
-) -> Result<(DatabaseConnection, Option<Failover>)> {
+) -> Result<(DatabaseConnection, Option<Background>)> {
     let address = Address::read(url, settings.clone())?;
     let opened = match address.kind {
         #[cfg(feature = "postgres")]

@@ -12,13 +12,13 @@ use url::Url;
 use super::address::{Address, of_each_host, unusable, without_credentials};
 use super::failover::{self, Server};
 use super::settings::{ConnectSettings, TlsMode};
-use super::{Failover, pool_options};
+use super::{Background, pool_options};
 use crate::error::{Error, Result};
 
 /// How many connections a pool may have.
 const CONNECTIONS: u32 = 10;
 
-type Opened = (DatabaseConnection, Option<Failover>);
+type Opened = (DatabaseConnection, Option<Background>);
 
 pub(super) async fn open(url: &str, address: &Address) -> Result<Result<Opened, SqlxError>> {
     let mut servers = servers(url, address)?;
@@ -29,9 +29,9 @@ pub(super) async fn open(url: &str, address: &Address) -> Result<Result<Opened, 
         return Ok(pool.map(|pool| (SqlxPostgresConnector::from_sqlx_postgres_pool(pool), None)));
     }
     match failover::open(servers, settings, CONNECTIONS).await {
-        Ok(Some((pool, failover))) => {
+        Ok(Some((pool, background))) => {
             let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-            Ok(Ok((db, Some(failover))))
+            Ok(Ok((db, Some(background))))
         }
         Ok(None) => Err(Error::Unreachable {
             server: without_credentials(url),
