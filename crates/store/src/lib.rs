@@ -226,3 +226,8 @@ deliveries_of!(Store, Acting, Unit);
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// Compiles its example.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/REPLICATION.md")]
+struct Replication;
