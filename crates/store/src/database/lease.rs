@@ -150,7 +150,7 @@ mod postgres {
     use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
     use tokio::sync::oneshot;
 
-    use crate::database::replicas::{REPLICA_POSITION, catch_up_pause, position};
+    use crate::database::replicas::{REPLICA_POSITION, position};
     use crate::database::session::Session;
     use crate::database::transaction::postgres::Open;
     use crate::telemetry::{self, PoolUsage};
@@ -159,6 +159,9 @@ mod postgres {
     const IDLE: Duration = Duration::from_millis(10);
     /// How long one is kept at all, from when the pool gave it: the longest that others wait for it in addition.
     const LEASE: Duration = Duration::from_millis(50);
+
+    /// The pause between two looks whether a replica has caught up.
+    const CATCH_UP_PAUSE: Duration = Duration::from_millis(2);
 
     #[derive(Clone, Debug)]
     pub(super) struct Leases {
@@ -315,9 +318,10 @@ mod postgres {
                     return Ok(Some(rows.into_iter().map(Into::into).collect()));
                 }
                 self.keep(leased);
-                if !catch_up_pause(until).await {
+                if Instant::now() + CATCH_UP_PAUSE > until {
                     return Ok(None);
                 }
+                tokio::time::sleep(CATCH_UP_PAUSE).await;
             }
         }
 

@@ -19,8 +19,6 @@ use crate::telemetry;
 
 /// How long a server may take to tell its position.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
-/// The pause between two looks whether a replica has caught up.
-const CATCH_UP_PAUSE: Duration = Duration::from_millis(2);
 
 /// How far the primary's log is written through; where commits do not wait for that, how far it goes.
 pub(crate) const PRIMARY_POSITION: &str = "SELECT CAST((CASE WHEN current_setting('synchronous_commit') = 'off' \
@@ -266,15 +264,6 @@ async fn position_of(server: &Connections, question: &'static str) -> Option<(bo
 pub(crate) fn position(row: &QueryResult) -> Result<u64, DbErr> {
     let position: i64 = row.try_get_by("position")?;
     Ok(u64::try_from(position).unwrap_or(0))
-}
-
-/// Waits a little before a replica is asked again whether it has caught up. False if there is no time for that.
-pub(super) async fn catch_up_pause(until: Instant) -> bool {
-    if Instant::now() + CATCH_UP_PAUSE > until {
-        return false;
-    }
-    tokio::time::sleep(CATCH_UP_PAUSE).await;
-    true
 }
 
 #[cfg(test)]
