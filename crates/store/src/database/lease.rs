@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionTrait,
+    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionTrait,
 };
 
 use super::{Dialect, Transaction};
@@ -67,6 +67,21 @@ impl Connections {
             return usage(pool.size(), pool.num_idle(), pool.options().get_max_connections());
         }
         usage(0, 0, 0)
+    }
+
+    /// The first row, or an error when `limit` is over: [`ConnAcquireErr::Timeout`] if no connection was there by then. On PostgreSQL a
+    /// connection that did not answer is closed.
+    pub(crate) async fn query_one_within(
+        &self,
+        limit: Duration,
+        statement: Statement,
+    ) -> Result<Option<QueryResult>, DbErr> {
+        #[cfg(feature = "postgres")]
+        if let Some(leases) = &self.leases {
+            return leases.query_one_within(limit, statement).await;
+        }
+        let answer = tokio::time::timeout(limit, self.db.query_one_raw(statement)).await;
+        answer.unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)))
     }
 
     pub(crate) fn db(&self) -> &DatabaseConnection {
@@ -129,7 +144,7 @@ mod postgres {
     use std::time::{Duration, Instant};
 
     use sea_orm::sqlx::PgPool;
-    use sea_orm::{DbErr, QueryResult, Statement};
+    use sea_orm::{ConnAcquireErr, DbErr, QueryResult, Statement};
     use tokio::sync::oneshot;
 
     use crate::database::session::Session;
@@ -272,6 +287,20 @@ mod postgres {
         pub(super) async fn query_one(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
             let mut leased = self.get().await?;
             let row = leased.session.one(&statement).await?;
+            self.keep(leased);
+            Ok(row.map(Into::into))
+        }
+
+        pub(super) async fn query_one_within(
+            &self,
+            limit: Duration,
+            statement: Statement,
+        ) -> Result<Option<QueryResult>, DbErr> {
+            let begun = Instant::now();
+            let leased = tokio::time::timeout(limit, self.get()).await;
+            let mut leased = leased.unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)))?;
+            let left = limit.saturating_sub(begun.elapsed());
+            let row = leased.session.one_within(Some(left), &statement).await?;
             self.keep(leased);
             Ok(row.map(Into::into))
         }
