@@ -25,7 +25,7 @@ pub(crate) enum Bounded {
 
 /// How many steps of SQLite's machine lie between two looks at the time.
 #[cfg(feature = "sqlite")]
-const STEPS: i32 = 10_000;
+const STEPS: i32 = 1_000;
 
 #[cfg(feature = "sqlite")]
 #[derive(Debug)]

@@ -17,7 +17,10 @@ const COUNTED: i64 = 1_000;
 /// Events from one time up to, not including, another, for several such spans: the default partition's alone, which every other one leaves
 /// out. Its rights are those of the whole, as of each partition.
 pub(super) fn query(gaps: &[(String, String)]) -> Query {
-    let gaps: serde_json::Value = gaps.iter().map(|(since, until)| serde_json::json!([since, until])).collect();
+    let gaps: serde_json::Value = gaps
+        .iter()
+        .map(|(since, until)| serde_json::json!([since, until]))
+        .collect();
     Query::new(format!(
         r#"SELECT gap->>0 AS since, gap->>1 AS until, (
             SELECT count(*) FROM (
@@ -32,7 +35,10 @@ pub(super) async fn check(examined: &Examined<'_>) -> Result<Vec<Finding>> {
     let rows = examined.rows(&partitions::list_query()).await?;
     let all = partitions::read_list(&rows);
     let all = all.map_err(|error: DbErr| fault::read(Dialect::Postgres, &error, DOCTOR, false))?;
-    let mut attached: Vec<AuditPartition> = all.into_iter().filter(|one| one.state == PartitionState::Attached).collect();
+    let mut attached: Vec<AuditPartition> = all
+        .into_iter()
+        .filter(|one| one.state == PartitionState::Attached)
+        .collect();
     attached.sort_by_key(|one| (one.since, one.until));
     let mut findings = Vec::new();
     let ahead = partitions::months_ahead(&attached, examined.context.now());
@@ -45,11 +51,16 @@ pub(super) async fn check(examined: &Examined<'_>) -> Result<Vec<Finding>> {
             Ok((cells.next("since")?, cells.next("until")?, cells.next("events")?))
         })
         .await?;
-    findings.extend(events.iter().filter(|(.., events)| *events > 0).map(|(since, until, events)| {
-        let or_more = if *events == COUNTED { " or more" } else { "" };
-        let what = format!("{events}{or_more} events from {since} up to {until} lie in the default partition");
-        Finding::of(Check::DefaultPartition, what)
-    }));
+    findings.extend(
+        events
+            .iter()
+            .filter(|(.., events)| *events > 0)
+            .map(|(since, until, events)| {
+                let or_more = if *events == COUNTED { " or more" } else { "" };
+                let what = format!("{events}{or_more} events from {since} up to {until} lie in the default partition");
+                Finding::of(Check::DefaultPartition, what)
+            }),
+    );
     Ok(findings)
 }
 
@@ -97,7 +108,9 @@ mod tests {
         let spans = |attached: &[AuditPartition]| -> Vec<String> {
             let short = |text: &str| text.get(..7).unwrap_or(text).to_owned();
             let gaps = gaps(attached);
-            gaps.iter().map(|(since, until)| format!("{}..{}", short(since), short(until))).collect()
+            gaps.iter()
+                .map(|(since, until)| format!("{}..{}", short(since), short(until)))
+                .collect()
         };
         assert_eq!(spans(&[]), ["-infini..infinit"]);
         assert_eq!(spans(&[month(None, 3), month(Some(3), 4)]), ["2026-04..infinit"]);

@@ -89,7 +89,7 @@ checks! {
         "Nothing while a newer build is rolled out. After a way back: conferencing-migration down, by the newer build."
     CountersWrong "counters_wrong" Error
         "A room's counter is not what its participations add up to: seats are refused or given away."
-        "BEGIN; SELECT FROM rooms WHERE id = '<room>' FOR UPDATE; UPDATE rooms SET <counter> = <number> WHERE id = '<room>'; COMMIT;"
+        "BEGIN; SELECT FROM rooms WHERE id = '<room>' FOR UPDATE; UPDATE rooms SET <counter> = (SELECT count(*) FROM room_participants WHERE room_id = rooms.id AND <counted>) WHERE id = '<room>'; COMMIT;"
     MonthsAhead "months_ahead" Warning
         "The audit log has partitions for fewer than two months ahead."
         "cargo run -p examples --bin audit_months -- --make --ahead 3, by the tables' owner"

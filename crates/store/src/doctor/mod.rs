@@ -122,7 +122,8 @@ const DOCTOR: &str = "doctor";
 impl Store {
     /// Looks at the database for everything that can be wrong with it, for a person to read: what is missing of the schema, triggers that
     /// are off, rights, settings that lose data, counters, the audit log's months, clocks. [`Check`] lists it, docs/OPERATIONS.md says what
-    /// each costs. It writes nothing and holds no lock that anybody waits for. For a probe there is [`Store::health`].
+    /// each costs. It writes nothing and holds up no change of rows; what wants a table for itself, such as a migration, waits for a question that is
+    /// asked just then. For a probe there is [`Store::health`].
     ///
     /// # Errors
     /// [`Error::Transient`], [`Error::Unreachable`] or [`Error::TimedOut`] when the database does not answer. A question that may not be

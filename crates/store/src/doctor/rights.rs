@@ -58,7 +58,9 @@ pub(super) fn query() -> Query {
     let of_tables = of_tables.collect::<Vec<_>>().join(", ");
     let privileges = OF_TABLES.map(|privilege| format!("('{privilege}')")).join(", ");
     let listed = |list: &[(&str, &str)]| {
-        let list = list.iter().map(|(object, privilege)| format!("('{object}', '{privilege}')"));
+        let list = list
+            .iter()
+            .map(|(object, privilege)| format!("('{object}', '{privilege}')"));
         list.collect::<Vec<_>>().join(", ")
     };
     let (sequences, functions) = (listed(SEQUENCES), listed(FUNCTIONS));
@@ -124,9 +126,15 @@ pub(super) async fn check(examined: &Examined<'_>) -> Result<Vec<Finding>> {
     let finding = |((is_needed, object), privileges): ((bool, &str), Vec<&str>)| {
         let privileges = privileges.join(", ");
         let (check, what) = if is_needed {
-            (Check::RightsMissing, format!("the role {role} lacks {privileges} on {object}"))
+            (
+                Check::RightsMissing,
+                format!("the role {role} lacks {privileges} on {object}"),
+            )
         } else {
-            (Check::RightsTooMany, format!("the role {role} has {privileges} on {object}"))
+            (
+                Check::RightsTooMany,
+                format!("the role {role} has {privileges} on {object}"),
+            )
         };
         Finding::of(check, what)
             .with("rights", &privileges)
@@ -149,7 +157,10 @@ mod tests {
         let text = lines.collect::<Vec<_>>().join(" ");
         let mut granted = BTreeSet::new();
         for statement in text.split(';').map(str::trim) {
-            let Some((grant, to)) = statement.strip_prefix("GRANT ").and_then(|grant| grant.split_once(" TO ")) else {
+            let Some((grant, to)) = statement
+                .strip_prefix("GRANT ")
+                .and_then(|grant| grant.split_once(" TO "))
+            else {
                 continue;
             };
             if !to.contains("meet_app") {
@@ -157,7 +168,11 @@ mod tests {
             }
             let (privileges, objects) = grant.split_once(" ON ").unwrap();
             for object in objects.split(", ") {
-                granted.extend(privileges.split(", ").map(|privilege| (object.to_owned(), privilege.to_owned())));
+                granted.extend(
+                    privileges
+                        .split(", ")
+                        .map(|privilege| (object.to_owned(), privilege.to_owned())),
+                );
             }
         }
         granted

@@ -22,7 +22,10 @@ pub(super) async fn check(examined: &Examined<'_>) -> Result<Vec<Finding>> {
 }
 
 fn is_invalid(difference: &SchemaDifference) -> bool {
-    let found = difference.found.as_deref().and_then(|found| found.strip_suffix(" INVALID"));
+    let found = difference
+        .found
+        .as_deref()
+        .and_then(|found| found.strip_suffix(" INVALID"));
     difference.kind == ObjectKind::Index && found == Some(&difference.expected)
 }
 
@@ -35,7 +38,12 @@ fn finding(dialect: Dialect, difference: &SchemaDifference) -> Finding {
     };
     let (table, name) = difference.name.split_once('.').unwrap_or(("", &difference.name));
     let definition = match difference.kind {
-        ObjectKind::Trigger => difference.expected.split(", fires ").next().unwrap_or_default().to_owned(),
+        ObjectKind::Trigger => difference
+            .expected
+            .split(", fires ")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
         // A partitioned table's index cannot be made CONCURRENTLY.
         _ if dialect == Dialect::Sqlite || difference.expected.contains(" ON ONLY ") => {
             difference.expected.replace(" ON ONLY ", " ON ")
@@ -49,7 +57,9 @@ fn finding(dialect: Dialect, difference: &SchemaDifference) -> Finding {
     match (dialect, check) {
         // What was found says of which partitions.
         (Dialect::Postgres, _) if difference.kind == ObjectKind::Trigger && table.ends_with("_*") => Finding {
-            remedy: format!("ALTER TABLE <partition> ENABLE ALWAYS TRIGGER {name}; where it is missing, make it as on the others"),
+            remedy: format!(
+                "ALTER TABLE <partition> ENABLE ALWAYS TRIGGER {name}; where it is missing, make it as on the others"
+            ),
             ..finding
         },
         // SQLite can switch no trigger off.
@@ -105,9 +115,14 @@ pub(super) async fn indexes(examined: &Examined<'_>) -> Result<Vec<Finding>> {
         .read(&unused(), |cells| Ok((cells.next("name")?, cells.next("since")?)))
         .await?;
     let now = examined.context.now();
-    findings.extend(unused.iter().filter(|(_, since)| *since + TELLING <= now).map(|(name, since)| {
-        let what = format!("index {name} was not used since {}", since.format("%Y-%m-%d"));
-        Finding::of(Check::IndexUnused, what).with("index", name)
-    }));
+    findings.extend(
+        unused
+            .iter()
+            .filter(|(_, since)| *since + TELLING <= now)
+            .map(|(name, since)| {
+                let what = format!("index {name} was not used since {}", since.format("%Y-%m-%d"));
+                Finding::of(Check::IndexUnused, what).with("index", name)
+            }),
+    );
     Ok(findings)
 }

@@ -23,9 +23,15 @@ pub(super) async fn clock(examined: &Examined<'_>) -> Result<Vec<Finding>> {
     // Theirs is of some moment between.
     let (behind, ahead) = (theirs - after, before - theirs);
     let what = if behind > CLOSE {
-        format!("this process's clock is {} ms behind the server's", behind.num_milliseconds())
+        format!(
+            "this process's clock is {} ms behind the server's",
+            behind.num_milliseconds()
+        )
     } else if ahead > CLOSE {
-        format!("this process's clock is {} ms ahead of the server's", ahead.num_milliseconds())
+        format!(
+            "this process's clock is {} ms ahead of the server's",
+            ahead.num_milliseconds()
+        )
     } else {
         return Ok(Vec::new());
     };
@@ -53,7 +59,9 @@ pub(super) async fn pooler(examined: &Examined<'_>) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let pooler = match (is_renamed, context.settings().connect.pgbouncer) {
         (true, true) => Some("a pooler in transaction mode stands between, as the store was told (pgbouncer=true)"),
-        (true, false) => Some("a pooler in transaction mode stands between, and the store was not told (pgbouncer=true)"),
+        (true, false) => {
+            Some("a pooler in transaction mode stands between, and the store was not told (pgbouncer=true)")
+        }
         (false, true) => Some("a pooler stands between, as the store was told (pgbouncer=true)"),
         (false, false) => None,
     };

@@ -31,7 +31,9 @@ pub(super) async fn check(examined: &Examined<'_>) -> Result<Vec<Finding>> {
     let judged = values.iter().filter_map(|(name, value)| {
         let (check, remedy) = match dialect {
             Dialect::Postgres => of_postgres(name, value)?,
-            Dialect::Sqlite => of_sqlite(name, value).filter(|(check, _)| !is_in_memory || *check == Check::ForeignKeysOff)?,
+            Dialect::Sqlite => {
+                of_sqlite(name, value).filter(|(check, _)| !is_in_memory || *check == Check::ForeignKeysOff)?
+            }
         };
         Some(Finding::of(check, format!("{name} = {value}")).with("setting", remedy))
     });

@@ -174,7 +174,9 @@ fn read(dialect: Dialect, rows: &[QueryResult]) -> Result<Objects, DbErr> {
 }
 
 fn in_one_line(definition: &str) -> String {
-    let lines = definition.lines().map(|line| line.split("--").next().unwrap_or_default());
+    let lines = definition
+        .lines()
+        .map(|line| line.split("--").next().unwrap_or_default());
     let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
     words.join(" ")
 }
@@ -183,7 +185,10 @@ fn expected(file: &str) -> Objects {
     let line = |line: &str| {
         let (kind, rest) = line.split_once(' ')?;
         let (name, definition) = rest.split_once(" :")?;
-        Some(((ObjectKind::named(kind)?, name.to_owned()), definition.trim().to_owned()))
+        Some((
+            (ObjectKind::named(kind)?, name.to_owned()),
+            definition.trim().to_owned(),
+        ))
     };
     file.lines().filter_map(line).collect()
 }

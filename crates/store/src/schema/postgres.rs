@@ -65,7 +65,8 @@ pub(super) fn query() -> Query {
             SELECT 'trigger', format('%s_*.%s', whole, tgname), CASE
                 WHEN count(definition) = count(*) AND min(definition) = max(definition) AND min(fires) = max(fires)
                     THEN format('%s, fires %s', min(definition), min(fires))
-                ELSE string_agg(format('%s: %s', relname, COALESCE('fires ' || fires, 'missing')), ', ' ORDER BY relname) END
+                ELSE COALESCE(string_agg(format('%s: %s', relname, COALESCE('fires ' || fires, 'missing')), ', ' ORDER BY relname)
+                    FILTER (WHERE fires IS DISTINCT FROM 'ALWAYS'), 'not the same on each partition') END
             FROM of_partitions GROUP BY whole, tgname
             UNION ALL
             SELECT 'function', format('%s(%s)', proname, pg_get_function_identity_arguments(pg_proc.oid)),

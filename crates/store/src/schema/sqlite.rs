@@ -44,7 +44,10 @@ pub(super) fn checks(table: &str, statement: &str) -> Objects {
                     let label = format!("{table}.{column}.{}", value.trim().trim_matches('\''));
                     objects.insert((ObjectKind::Label, label), String::new());
                 }
-                objects.insert((ObjectKind::Constraint, name), format!("CHECK ({column} IN its labels)"));
+                objects.insert(
+                    (ObjectKind::Constraint, name),
+                    format!("CHECK ({column} IN its labels)"),
+                );
             }
             _ => {
                 objects.insert((ObjectKind::Constraint, name), format!("CHECK ({condition})"));
@@ -65,7 +68,8 @@ fn up_to_its_end(condition: &str) -> &str {
 }
 
 fn is_a_name(text: &str) -> bool {
-    text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+    text.chars()
+        .all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
 }
 
 #[cfg(test)]

@@ -47,7 +47,11 @@ async fn a_superuser_and_an_owner_are_told_so(db: TestDb) {
     // A member of the owner's role may become it.
     role.run(&format!("GRANT {} TO meet_app", role.roles.owner)).await;
     the(&role.examine().await, Check::OwnsTables, &role.roles.app);
-    role.run(&format!("REVOKE {} FROM meet_app; ALTER ROLE meet_app CREATEROLE", role.roles.owner)).await;
+    role.run(&format!(
+        "REVOKE {} FROM meet_app; ALTER ROLE meet_app CREATEROLE",
+        role.roles.owner
+    ))
+    .await;
     the(&role.examine().await, Check::Superuser, &role.roles.app);
 }
 
@@ -68,7 +72,12 @@ async fn rights_that_are_too_many_are_found(db: TestDb) {
         let report = role.examine().await;
         let finding = the(&report, Check::RightsTooMany, what);
         role.raw.run(&finding.remedy).await;
-        assert_eq!(grave(&role.examine().await), Vec::<String>::new(), "after {}", finding.remedy);
+        assert_eq!(
+            grave(&role.examine().await),
+            Vec::<String>::new(),
+            "after {}",
+            finding.remedy
+        );
     }
     // Held through everybody.
     role.run("GRANT DELETE ON audit_logs TO PUBLIC").await;
@@ -81,13 +90,24 @@ async fn rights_that_are_missing_are_found(db: TestDb) {
         ("UPDATE ON rooms", "lacks UPDATE on rooms"),
         ("INSERT ON audit_logs", "lacks INSERT on audit_logs"),
         ("DELETE ON inbox", "lacks DELETE on inbox"),
-        ("USAGE ON SEQUENCE audit_logs_sequence", "lacks USAGE on SEQUENCE audit_logs_sequence"),
-        ("EXECUTE ON FUNCTION only_by_index(uuid)", "lacks EXECUTE on FUNCTION only_by_index(uuid)"),
+        (
+            "USAGE ON SEQUENCE audit_logs_sequence",
+            "lacks USAGE on SEQUENCE audit_logs_sequence",
+        ),
+        (
+            "EXECUTE ON FUNCTION only_by_index(uuid)",
+            "lacks EXECUTE on FUNCTION only_by_index(uuid)",
+        ),
     ] {
         role.run(&format!("REVOKE {right} FROM meet_app")).await;
         let finding = the(&role.examine().await, Check::RightsMissing, what);
         role.raw.run(&finding.remedy).await;
-        assert_eq!(grave(&role.examine().await), Vec::<String>::new(), "after {}", finding.remedy);
+        assert_eq!(
+            grave(&role.examine().await),
+            Vec::<String>::new(),
+            "after {}",
+            finding.remedy
+        );
     }
     // Without this one the counters cannot be looked at, which is a finding and no error.
     role.run("REVOKE SELECT ON room_participants FROM meet_app").await;
@@ -99,7 +119,8 @@ async fn rights_that_are_missing_are_found(db: TestDb) {
 
 async fn it_needs_no_right_but_to_open_the_store(db: TestDb) {
     let role = Role::set(&db).await;
-    role.run("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM meet_app; GRANT SELECT ON seaql_migrations TO meet_app").await;
+    role.run("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM meet_app; GRANT SELECT ON seaql_migrations TO meet_app")
+        .await;
     assert_eq!(role.app.store.check_schema().await.unwrap(), []);
     role.raw.run("DROP INDEX ix_rooms_live").await;
     let report = role.examine().await;

@@ -27,8 +27,14 @@ async fn the_files_are_the_migrated_schema(db: TestDb) {
         return;
     }
     let written = std::fs::read_to_string(&file).unwrap();
-    let missing: Vec<&str> = written.lines().filter(|line| !described.lines().any(|one| one == *line)).collect();
-    let surplus: Vec<&str> = described.lines().filter(|line| !written.lines().any(|one| one == *line)).collect();
+    let missing: Vec<&str> = written
+        .lines()
+        .filter(|line| !described.lines().any(|one| one == *line))
+        .collect();
+    let surplus: Vec<&str> = described
+        .lines()
+        .filter(|line| !written.lines().any(|one| one == *line))
+        .collect();
     assert!(
         missing.is_empty() && surplus.is_empty(),
         "in {name} alone: {missing:#?}\nin the database alone: {surplus:#?}\nWRITE_SCHEMA=1 writes the file anew"
@@ -100,10 +106,15 @@ const ON_POSTGRES: &[(&str, &[&str])] = &[
         "DROP INDEX uq_rooms_room_code; CREATE INDEX uq_rooms_room_code ON rooms (room_code)",
         &["index rooms.uq_rooms_room_code is `CREATE INDEX"],
     ),
-    ("DROP INDEX ix_audit_logs_room", &["index audit_logs.ix_audit_logs_room is missing"]),
+    (
+        "DROP INDEX ix_audit_logs_room",
+        &["index audit_logs.ix_audit_logs_room is missing"],
+    ),
     (
         "UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = 'ix_rooms_owner'::regclass",
-        &["index rooms.ix_rooms_owner is `CREATE INDEX ix_rooms_owner ON rooms USING btree (owner_id, created_at, id) INVALID`"],
+        &[
+            "index rooms.ix_rooms_owner is `CREATE INDEX ix_rooms_owner ON rooms USING btree (owner_id, created_at, id) INVALID`",
+        ],
     ),
     (
         "ALTER TABLE rooms DROP CONSTRAINT ck_rooms_capacity",
@@ -112,7 +123,9 @@ const ON_POSTGRES: &[(&str, &[&str])] = &[
     (
         "ALTER TABLE recordings DROP CONSTRAINT fk_recordings_owner,
             ADD CONSTRAINT fk_recordings_owner FOREIGN KEY (owner_id) REFERENCES users (id) ON DELETE CASCADE",
-        &["constraint recordings.fk_recordings_owner is `FOREIGN KEY (owner_id) REFERENCES users(id) ON DELETE CASCADE`"],
+        &[
+            "constraint recordings.fk_recordings_owner is `FOREIGN KEY (owner_id) REFERENCES users(id) ON DELETE CASCADE`",
+        ],
     ),
     (
         "ALTER TABLE rooms DISABLE TRIGGER tr_rooms_rules",
@@ -122,14 +135,17 @@ const ON_POSTGRES: &[(&str, &[&str])] = &[
         "ALTER TABLE users ENABLE TRIGGER tr_users_kept",
         &["trigger users.tr_users_kept is `CREATE TRIGGER"],
     ),
-    ("DROP TRIGGER tr_users_rules ON users", &["trigger users.tr_users_rules is missing"]),
     (
-        "ALTER TABLE audit_logs_before DISABLE TRIGGER tr_audit_logs_no_truncate",
-        &["trigger audit_logs_*.tr_audit_logs_no_truncate is `"],
+        "DROP TRIGGER tr_users_rules ON users",
+        &["trigger users.tr_users_rules is missing"],
     ),
     (
-        "DROP TRIGGER tr_audit_logs_references ON audit_logs_default",
-        &["trigger audit_logs_*.tr_audit_logs_references is `"],
+        "ALTER TABLE audit_logs_before DISABLE TRIGGER tr_audit_logs_no_truncate",
+        &["trigger audit_logs_*.tr_audit_logs_no_truncate is `audit_logs_before: fires DISABLED`"],
+    ),
+    (
+        "DROP TRIGGER tr_audit_logs_references ON audit_logs_before",
+        &["trigger audit_logs_*.tr_audit_logs_references is `audit_logs_before: missing`"],
     ),
     (
         "CREATE OR REPLACE FUNCTION check_rooms() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
@@ -155,11 +171,12 @@ const ON_POSTGRES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "ALTER TABLE audit_logs DETACH PARTITION audit_logs_default; ALTER SEQUENCE audit_logs_sequence INCREMENT BY 2",
-        &[
-            "sequence audit_logs_sequence is `bigint, by 2`, not `bigint, by 1`",
-            "table audit_logs default partition is missing",
-        ],
+        "ALTER SEQUENCE audit_logs_sequence INCREMENT BY 2",
+        &["sequence audit_logs_sequence is `bigint, by 2`, not `bigint, by 1`"],
+    ),
+    (
+        "ALTER TABLE audit_logs DETACH PARTITION audit_logs_default",
+        &["table audit_logs default partition is missing"],
     ),
 ];
 
@@ -193,7 +210,10 @@ const ON_SQLITE: &[(&str, &[&str])] = &[
         "DROP INDEX uq_rooms_room_code; CREATE INDEX uq_rooms_room_code ON rooms (room_code)",
         &["index rooms.uq_rooms_room_code is `CREATE INDEX"],
     ),
-    ("DROP TRIGGER tr_users_no_delete", &["trigger users.tr_users_no_delete is missing"]),
+    (
+        "DROP TRIGGER tr_users_no_delete",
+        &["trigger users.tr_users_no_delete is missing"],
+    ),
     (
         "DROP TRIGGER tr_rooms_no_delete; CREATE TRIGGER tr_rooms_no_delete BEFORE DELETE ON rooms BEGIN SELECT 1; END",
         &["trigger rooms.tr_rooms_no_delete is `CREATE TRIGGER"],
@@ -224,7 +244,10 @@ async fn everything_that_is_missing_or_different_is_told(db: TestDb) {
         let differences = differences(&store).await;
         assert_eq!(differences.len(), expected.len(), "after {change}: {differences:#?}");
         for (difference, expected) in differences.iter().zip(&expected) {
-            assert!(difference.starts_with(expected), "after {change}: {difference}, not {expected}");
+            assert!(
+                difference.starts_with(expected),
+                "after {change}: {difference}, not {expected}"
+            );
         }
         store.close().await.unwrap();
     }

@@ -118,7 +118,9 @@ async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, renames: bool)
                 at += found;
             }
             // The beginning of a name waits for its end.
-            let begun = (1..NAMES.0.len()).rev().find(|length| buffer.ends_with(&NAMES.0[..*length]));
+            let begun = (1..NAMES.0.len())
+                .rev()
+                .find(|length| buffer.ends_with(&NAMES.0[..*length]));
             end -= begun.unwrap_or(0);
         }
         to.write_all(&buffer[..end]).await?;
