@@ -41,6 +41,13 @@ impl Roles {
                 .await;
         }
         let url = empty_database_with(&format!("OWNER {owner}")).await;
+        // What version 15 and later come with.
+        let schema = raw_of(&url).await;
+        schema.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+        schema
+            .run(&format!("GRANT USAGE, CREATE ON SCHEMA public TO {owner}"))
+            .await;
+        schema.db.close().await.unwrap();
         let owned = raw_of(&with_role(&url, &owner)).await;
         Migrator::up(&owned.db, None).await.unwrap();
         let grants = GRANTS.replace("meet_app", &app).replace("meet_auditor", &auditor);
