@@ -1,4 +1,4 @@
-//! PostgreSQL's catalogs. All that is asked of them is the same from version 14 to 18, as pg_dump relies on it too, and readable by anybody.
+//! PostgreSQL's catalogs. All that is asked of them is the same from version 14 to 18, where it was tried, and readable by anybody.
 
 use crate::database::statement::Query;
 use crate::store::MIGRATION_TABLE;
