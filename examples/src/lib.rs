@@ -79,6 +79,12 @@ impl Sentence {
     }
 }
 
+impl Display for Sentence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl<E: std::error::Error> From<E> for Sentence {
     fn from(error: E) -> Self {
         Self(error.to_string())

@@ -74,6 +74,7 @@
 //! | [`tokens`] | providers' tokens, encrypted at rest, and their keys |
 //! | [`clock`] | time, ids and room codes, which tests replace |
 //! | [`connect`] | opening a database |
+//! | [`health`], [`schema`], [`doctor`] | for a probe; what this build expects of the schema; what a person should know of the database |
 //! | [`telemetry`] | spans and metrics |
 //! | `operation`, `rules` (private) | the shape of every change; locks and guards that several share |
 //! | `database` (private) | what differs between PostgreSQL and SQLite |
@@ -93,10 +94,12 @@ mod event;
 pub use database::connect;
 pub mod constraint;
 mod context;
+pub mod doctor;
 pub mod erasure;
 pub mod error;
 pub mod export;
 pub mod feed;
+pub mod health;
 pub mod inbox;
 mod input;
 pub mod nodes;
@@ -111,6 +114,7 @@ mod replica_reads;
 pub mod rooms;
 mod row;
 mod rules;
+pub mod schema;
 pub mod scope;
 mod settings;
 #[doc(hidden)]
@@ -137,21 +141,24 @@ pub use audit::{
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::{ConnectSettings, TlsMode, TlsSettings};
 pub use database::{ReplicaState, ReplicaStatus};
+pub use doctor::{Check, DoctorSettings, Finding, Report, Severity};
 pub use erasure::ErasureReceipt;
 pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject, TimeLimit};
 pub use export::ExportRecord;
 pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
+pub use health::Health;
 pub use nodes::{Heartbeat, LostSeat, NodeSweep};
 pub use page::{Cursor, Order, Page, PageRequest};
 pub use participants::{ClosedSeat, LeaveDetails, Reconciled, SeatOrBan};
 pub use recordings::{EgressReport, EgressState, NewRecording, RecordingMeasures, StoredFile, SweptRecording};
 pub use replica_reads::{CommitToken, ReplicaReads};
 pub use rooms::{EndedRoom, NewRoom, RoomChanges, RoomFilter, Schedule};
+pub use schema::{ObjectKind, SchemaDifference};
 pub use settings::{
     Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, ReplicaSettings, RetryPolicy, StoreSettings,
 };
-pub use store::{Health, Store};
+pub use store::Store;
 pub use tokens::{KeyRing, TokenKey};
 pub use unit::{Acting, Unit};
 pub use users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile, SignedInHow};

@@ -121,7 +121,8 @@ impl<'a, S: Source> Statistics<'a, S> {
 }
 
 /// A row that only carries the ban of somebody who was absent is no participation: it begins and ends with the ban, and nobody was put out.
-const A_STAY: &str = "NOT (banned_at IS NOT NULL AND NOT is_kicked AND joined_at = banned_at AND left_at = banned_at)";
+pub(crate) const A_STAY: &str =
+    "NOT (banned_at IS NOT NULL AND NOT is_kicked AND joined_at = banned_at AND left_at = banned_at)";
 
 fn seconds(dialect: Dialect) -> String {
     let until_now = dialect.seconds_between("joined_at", &dialect.later(":now", "joined_at"));

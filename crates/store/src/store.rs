@@ -1,7 +1,7 @@
 //! The store: what a service holds. Opening it, reading through it, units of work.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
@@ -16,17 +16,6 @@ use crate::settings::{Durability, StoreSettings};
 use crate::telemetry::{self, PoolUsage};
 use crate::unit::sealed::Sealed;
 use crate::unit::{Acting, OpenUnit, Source, Unit};
-
-/// What [`Store::health_check`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Health {
-    /// Which database it is.
-    pub database: &'static str,
-    /// The newest migration that this build needs, and that is there.
-    pub migration: &'static str,
-    /// How long the answer took, the wait for a connection included.
-    pub round_trip: Duration,
-}
 
 /// The data layer. Cheap to clone; all clones share one pool.
 #[derive(Clone, Debug)]
@@ -130,23 +119,6 @@ impl Store {
             self.context.set_limits_itself();
         }
         Ok(())
-    }
-
-    /// Asks the database whether it is there and has the schema; one round trip. For a service's readiness probe.
-    ///
-    /// # Errors
-    /// [`Error::Transient`] or [`Error::Unreachable`] when it does not answer, [`Error::Unmigrated`] when the schema is not there.
-    pub async fn health_check(&self) -> Result<Health> {
-        let asked = std::time::Instant::now();
-        self.require_schema().await?;
-        Ok(Health {
-            database: match self.context.dialect() {
-                Dialect::Postgres => "PostgreSQL",
-                Dialect::Sqlite => "SQLite",
-            },
-            migration: REQUIRED_MIGRATION,
-            round_trip: asked.elapsed(),
-        })
     }
 
     /// The pool's connections now; sets the gauges of docs/TELEMETRY.md too, which are otherwise as old as the last connection that was
@@ -299,11 +271,14 @@ enum Once<T, E> {
     Again(E),
 }
 
+/// Where it is counted which migrations were applied.
+pub(crate) const MIGRATION_TABLE: &str = "seaql_migrations";
+
 /// The row that the newest migration of this build has left.
 pub(crate) fn applied_migration() -> SelectStatement {
     Query::select()
         .column(Alias::new("version"))
-        .from(Alias::new("seaql_migrations"))
+        .from(Alias::new(MIGRATION_TABLE))
         .and_where(Expr::col(Alias::new("version")).eq(REQUIRED_MIGRATION))
         .take()
 }

@@ -25,6 +25,8 @@ const LAYERS: &[&[&str]] = &[
     &["users"],
     &["erasure", "export"],
     &["store"],
+    &["health", "schema"],
+    &["doctor"],
     &["statements"],
 ];
 

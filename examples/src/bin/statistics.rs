@@ -62,7 +62,7 @@ const MEETINGS: [(&str, &[Step]); 3] = [
 
 async fn run(arguments: Arguments) -> Result<(), Sentence> {
     let mut stage = Stage::open(&arguments.database).await?;
-    let health = stage.store.health_check().await?;
+    let health = stage.store.health().await?;
     print(format_args!(
         "{} answers; its schema is that of {}",
         health.database, health.migration

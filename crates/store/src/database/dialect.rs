@@ -48,6 +48,14 @@ impl Dialect {
         }
     }
 
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Sqlite => "SQLite",
+        }
+    }
+
     /// How a unit of work begins. SQLite's write lock is taken at once: a deferred transaction that finds out later that
     /// it writes fails if anybody wrote meanwhile.
     pub(crate) fn begin_options(self) -> TransactionOptions {

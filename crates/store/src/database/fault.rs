@@ -109,6 +109,8 @@ fn exceeded(dialect: Dialect, code: Option<&str>) -> Option<TimeLimit> {
     match (dialect, code) {
         (Dialect::Postgres, Some("55P03")) => Some(TimeLimit::Lock),
         (Dialect::Postgres, Some("57014")) => Some(TimeLimit::Statement),
+        // SQLITE_INTERRUPT, by `Bounded`.
+        (Dialect::Sqlite, Some("9")) => Some(TimeLimit::Statement),
         _ => None,
     }
 }

@@ -9,7 +9,8 @@
 use std::time::{Duration, Instant};
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionTrait,
+    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement,
+    TransactionTrait,
 };
 
 use super::{Dialect, Transaction};
@@ -67,6 +68,21 @@ impl Connections {
             return usage(pool.size(), pool.num_idle(), pool.options().get_max_connections());
         }
         usage(0, 0, 0)
+    }
+
+    /// The first row, or an error when `limit` is over: [`ConnAcquireErr::Timeout`] if no connection was there by then. On PostgreSQL a
+    /// connection that did not answer is closed.
+    pub(crate) async fn query_one_within(
+        &self,
+        limit: Duration,
+        statement: Statement,
+    ) -> Result<Option<QueryResult>, DbErr> {
+        #[cfg(feature = "postgres")]
+        if let Some(leases) = &self.leases {
+            return leases.query_one_within(limit, statement).await;
+        }
+        let answer = tokio::time::timeout(limit, self.db.query_one_raw(statement)).await;
+        answer.unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)))
     }
 
     pub(crate) fn db(&self) -> &DatabaseConnection {
@@ -147,7 +163,7 @@ mod postgres {
     use std::time::{Duration, Instant};
 
     use sea_orm::sqlx::PgPool;
-    use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
+    use sea_orm::{ConnAcquireErr, DbBackend, DbErr, QueryResult, Statement};
     use tokio::sync::oneshot;
 
     use crate::database::replicas::{REPLICA_POSITION, position};
@@ -323,6 +339,20 @@ mod postgres {
                 }
                 tokio::time::sleep(CATCH_UP_PAUSE).await;
             }
+        }
+
+        pub(super) async fn query_one_within(
+            &self,
+            limit: Duration,
+            statement: Statement,
+        ) -> Result<Option<QueryResult>, DbErr> {
+            let begun = Instant::now();
+            let leased = tokio::time::timeout(limit, self.get()).await;
+            let mut leased = leased.unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)))?;
+            let left = limit.saturating_sub(begun.elapsed());
+            let row = leased.session.one_within(Some(left), &statement).await?;
+            self.keep(leased);
+            Ok(row.map(Into::into))
         }
 
         pub(super) async fn query_all(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {

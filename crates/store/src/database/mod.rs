@@ -1,6 +1,7 @@
 //! The database below everything else: how it is opened, what PostgreSQL and SQLite spell differently, how a statement is
 //! put together, and what the driver's errors mean. Nothing here knows a table of the schema.
 
+mod bounded;
 pub mod connect;
 mod dialect;
 pub(crate) mod durability;
@@ -12,6 +13,7 @@ mod session;
 pub(crate) mod statement;
 mod transaction;
 
+pub(crate) use bounded::Bounded;
 pub(crate) use dialect::{Dialect, LookUp, Rows};
 pub(crate) use replicas::{PRIMARY_POSITION, Replicas, position};
 pub use replicas::{ReplicaState, ReplicaStatus};

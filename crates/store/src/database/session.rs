@@ -47,8 +47,16 @@ impl Session {
     }
 
     pub(super) async fn one(&mut self, statement: &Statement) -> Result<Option<PgRow>, DbErr> {
+        self.one_within(self.patience, statement).await
+    }
+
+    pub(super) async fn one_within(
+        &mut self,
+        patience: Option<Duration>,
+        statement: &Statement,
+    ) -> Result<Option<PgRow>, DbErr> {
         let answer = query(statement).fetch_optional(&mut *self.connection);
-        let answer = within(self.patience, answer).await;
+        let answer = within(patience, answer).await;
         self.settle(answer)
     }
 

@@ -156,6 +156,8 @@ fn of_the_store(dialect: Dialect) -> Vec<Listed> {
     let mut all = vec![listed("connect", schema)];
     let questions = durability::questions(dialect);
     all.extend(questions.map(|sql| listed("connect", Statement::from_string(backend, sql))));
+    let doctor = crate::doctor::all_statements(dialect);
+    all.extend(doctor.into_iter().map(|statement| listed("doctor", statement)));
     if dialect == Dialect::Postgres {
         all.push(listed("connect", Statement::from_string(backend, durability::LIMITS)));
         for question in [PRIMARY_POSITION, REPLICA_POSITION] {

@@ -13,7 +13,7 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_core::span::Current;
 
-use crate::harness::note_sent;
+use crate::harness::{note_examining, note_sent};
 
 /// Where the store tells of statements.
 const SQL: &str = "conferencing_store::sql";
@@ -96,8 +96,10 @@ struct Sent;
 
 impl Visit for Sent {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "statement" {
-            note_sent(value);
+        match field.name() {
+            "statement" => note_sent(value),
+            "examining" => note_examining(value),
+            _ => {}
         }
     }
 

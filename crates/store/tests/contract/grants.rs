@@ -20,17 +20,17 @@ const GRANTS: &str = include_str!("../../../../docs/sql/grants.sql");
 const CHECK: &str = include_str!("../../../../docs/sql/check_triggers.sql");
 
 /// A database that is its owner's, as docs/OPERATIONS.md has it.
-struct Roles {
+pub struct Roles {
     /// By its superuser.
-    url: String,
-    owner: String,
-    app: String,
+    pub url: String,
+    pub owner: String,
+    pub app: String,
     auditor: String,
 }
 
 impl Roles {
     /// Makes roles of this case's own, migrates a database as its owner, and gives the rights.
-    async fn set(db: &TestDb) -> Self {
+    pub async fn set(db: &TestDb) -> Self {
         let [owner, app, auditor] = ["owner", "app", "auditor"].map(role_name);
         let server = db.raw().await;
         for role in [&owner, &app, &auditor] {
@@ -41,6 +41,13 @@ impl Roles {
                 .await;
         }
         let url = empty_database_with(&format!("OWNER {owner}")).await;
+        // What version 15 and later come with.
+        let schema = raw_of(&url).await;
+        schema.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+        schema
+            .run(&format!("GRANT USAGE, CREATE ON SCHEMA public TO {owner}"))
+            .await;
+        schema.db.close().await.unwrap();
         let owned = raw_of(&with_role(&url, &owner)).await;
         Migrator::up(&owned.db, None).await.unwrap();
         let grants = GRANTS.replace("meet_app", &app).replace("meet_auditor", &auditor);
@@ -60,7 +67,7 @@ impl Roles {
     }
 
     /// The database, for the application.
-    async fn app(&self) -> TestDb {
+    pub async fn app(&self) -> TestDb {
         TestDb::on_postgres(with_role(&self.url, &self.app)).await
     }
 }
@@ -105,7 +112,7 @@ async fn the_store_runs_under_the_applications_role(db: TestDb) {
     let actor = Actor::system("test");
     writer.append(&actor, None, Observation::UserLogout {}).await.unwrap();
     assert_eq!(writer.close().await.written, 1);
-    app.store.health_check().await.unwrap();
+    app.store.health().await.unwrap();
     // Refused for who asks, which is recorded; not for want of rights.
     let outsider = app.store.acting(&Actor::anonymous());
     let refused = outsider

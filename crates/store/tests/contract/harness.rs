@@ -266,6 +266,11 @@ pub fn note_sent(sql: &str) {
     SENT.lock().unwrap().insert(("postgres", as_listed(sql)));
 }
 
+/// Notes a statement that a store has sent to SQLite past SeaORM.
+pub fn note_examining(sql: &str) {
+    SENT.lock().unwrap().insert(("sqlite", as_listed(sql)));
+}
+
 /// How a statement is listed: without EXPLAIN, and of the audit log instead of one of its detached partitions.
 fn as_listed(sql: &str) -> String {
     let explained = sql.strip_prefix("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ");

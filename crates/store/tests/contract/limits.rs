@@ -28,7 +28,7 @@ crate::cases![
 ];
 
 /// Far more than any of the limits here, and far less than for ever.
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), what)
         .await
         .expect("it is waited for")

@@ -122,7 +122,7 @@ async fn everything(store: &Store) {
         .list_with_names(&AuditFilter::default(), &page)
         .await
         .unwrap();
-    store.health_check().await.unwrap();
+    store.health().await.unwrap();
 }
 
 async fn nothing_secret_is_logged_when_all_is_well(db: TestDb) {

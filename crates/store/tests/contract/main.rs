@@ -38,12 +38,17 @@ mod connecting;
 mod constraints;
 mod costs;
 mod costs_growth;
+mod doctor;
+mod doctor_rights;
+mod doctor_sqlite;
 mod durability;
 mod erasure;
 mod export;
 mod feed;
 mod feed_checkpoints;
+mod fingerprint;
 mod grants;
+mod health;
 mod hot_rooms;
 mod hot_rooms_answers;
 mod hot_rooms_failures;
@@ -114,12 +119,17 @@ fn main() -> std::process::ExitCode {
         constraints::cases(),
         costs::cases(),
         costs_growth::cases(),
+        doctor::cases(),
+        doctor_rights::cases(),
+        doctor_sqlite::cases(),
         durability::cases(),
         erasure::cases(),
         export::cases(),
         feed::cases(),
         feed_checkpoints::cases(),
+        fingerprint::cases(),
         grants::cases(),
+        health::cases(),
         hot_rooms::cases(),
         hot_rooms_answers::cases(),
         hot_rooms_failures::cases(),

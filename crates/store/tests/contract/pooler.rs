@@ -1,5 +1,5 @@
 //! A stand-in for a pooler in transaction mode, as far as a client sees it before its first statement: it refuses start-up parameters
-//! that it does not know, in PgBouncer's words. It can also fall silent. Where TEST_POOLER names the host and port of a real one
+//! that it does not know, in PgBouncer's words. It calls prepared statements its own way, and can fall silent. Where TEST_POOLER names the host and port of a real one
 //! before the same server, that one is asked instead, and only the silence is played.
 
 use std::sync::Arc;
@@ -80,7 +80,7 @@ async fn serve(
     upstream.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = upstream.into_split();
-    tokio::spawn(pass_on(from_client, to_server));
+    tokio::spawn(pass_on(from_client, to_server, refuses));
     pass_back(from_server, to_client, is_silent).await
 }
 
@@ -101,8 +101,31 @@ async fn refuse(client: &mut TcpStream, parameter: &str) -> std::io::Result<()> 
     client.write_all(fields.as_bytes()).await
 }
 
-async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> std::io::Result<u64> {
-    tokio::io::copy(&mut from, &mut to).await
+/// How the driver calls statements, and how they are called behind this: as long, so that no message changes its length.
+const NAMES: (&[u8], &[u8]) = (b"sqlx_s_", b"POOLED_");
+
+async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, renames: bool) -> std::io::Result<()> {
+    let mut buffer = Vec::new();
+    loop {
+        if from.read_buf(&mut buffer).await? == 0 {
+            return to.write_all(&buffer).await;
+        }
+        let mut end = buffer.len();
+        if renames {
+            let mut at = 0;
+            while let Some(found) = buffer[at..].windows(NAMES.0.len()).position(|part| part == NAMES.0) {
+                buffer[at + found..][..NAMES.1.len()].copy_from_slice(NAMES.1);
+                at += found;
+            }
+            // The beginning of a name waits for its end.
+            let begun = (1..NAMES.0.len())
+                .rev()
+                .find(|length| buffer.ends_with(&NAMES.0[..*length]));
+            end -= begun.unwrap_or(0);
+        }
+        to.write_all(&buffer[..end]).await?;
+        buffer.drain(..end);
+    }
 }
 
 async fn pass_back(

@@ -167,7 +167,7 @@ async fn the_comparison_sees_every_kind_of_drift(db: TestDb) {
 }
 
 /// Replaces text in the stored statements of an SQLite database.
-async fn edit_statements(raw: &Raw, old: &str, new: &str) {
+pub async fn edit_statements(raw: &Raw, old: &str, new: &str) {
     let quoted = |text: &str| text.replace('\'', "''");
     let (old, new) = (quoted(old), quoted(new));
     let sql = format!(

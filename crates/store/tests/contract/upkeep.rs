@@ -12,17 +12,17 @@ crate::cases![
 ];
 
 async fn a_store_says_whether_it_is_well(db: TestDb) {
-    let health = db.store.health_check().await.unwrap();
+    let health = db.store.health().await.unwrap();
     let database = match db.backend {
         Backend::Postgres => "PostgreSQL",
         Backend::Sqlite => "SQLite",
     };
     assert_eq!((health.database, health.migration), (database, REQUIRED_MIGRATION));
     db.raw().await.execute("DELETE FROM seaql_migrations").await.unwrap();
-    let ill = db.store.health_check().await;
+    let ill = db.store.health().await;
     assert!(matches!(ill, Err(Error::Unmigrated { .. })), "{ill:?}");
     db.store.close().await.unwrap();
-    let gone = db.store.health_check().await;
+    let gone = db.store.health().await;
     assert!(matches!(gone, Err(Error::Transient { .. })), "{gone:?}");
 }
 

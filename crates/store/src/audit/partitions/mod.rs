@@ -7,7 +7,7 @@ mod archive;
 mod sql;
 
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
-use sea_orm::DbErr;
+use sea_orm::{DbErr, QueryResult};
 
 use crate::authority::Operation as Asked;
 use crate::database::statement::Query;
@@ -83,23 +83,7 @@ impl AuditPartitions<'_> {
         }
         let failed = |error: DbErr| self.acting.failed(&error, "audit_partitions.list");
         let rows = sql::list().rows(Dialect::Postgres, &self.acting.executor()).await;
-        let read = |row: &sea_orm::QueryResult| {
-            let cells = &mut Cells::of(row);
-            Ok(AuditPartition {
-                name: cells.next("name")?,
-                state: match cells.next::<String>("state")?.as_str() {
-                    "attached" => PartitionState::Attached,
-                    "default" => PartitionState::Default,
-                    _ => PartitionState::Detached,
-                },
-                since: cells.next("since")?,
-                until: cells.next("until")?,
-                bytes: cells.next("bytes")?,
-                about_events: cells.next("about_events")?,
-            })
-        };
-        let partitions: Result<_, DbErr> = rows.map_err(failed)?.iter().map(read).collect();
-        partitions.map_err(failed)
+        read_list(&rows.map_err(failed)?).map_err(failed)
     }
 
     /// Makes the partitions of this month and of so many months ahead, those that are missing. Any number of processes may do so
@@ -128,12 +112,7 @@ impl AuditPartitions<'_> {
         let this_month = month_of(self.acting.context().now());
         for number in 0..=ahead {
             let (since, until) = (later(this_month, number), later(this_month, number + 1));
-            let covers = |one: &AuditPartition| {
-                one.state == PartitionState::Attached
-                    && one.since.is_none_or(|start| start <= since)
-                    && one.until.is_some_and(|end| until <= end)
-            };
-            if there.iter().any(covers) {
+            if is_covered(&there, since, until) {
                 continue;
             }
             let name = format!("audit_logs_{:04}_{:02}", since.year(), since.month());
@@ -196,6 +175,48 @@ impl AuditPartitions<'_> {
     fn dialect(&self) -> Dialect {
         self.acting.context().dialect()
     }
+}
+
+/// Whether a partition of its own takes what is of this time.
+fn is_covered(all: &[AuditPartition], since: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+    all.iter().any(|one| {
+        one.state == PartitionState::Attached
+            && one.since.is_none_or(|start| start <= since)
+            && one.until.is_some_and(|end| until <= end)
+    })
+}
+
+/// For how many months from the one after this on, without a gap, there are partitions; none if this month has none itself.
+pub(crate) fn months_ahead(all: &[AuditPartition], now: DateTime<Utc>) -> u32 {
+    let this_month = month_of(now);
+    let covered = (0..=MOST_MONTHS_AHEAD)
+        .take_while(|number| is_covered(all, later(this_month, *number), later(this_month, number + 1)));
+    u32::try_from(covered.count()).map_or(0, |months| months.saturating_sub(1))
+}
+
+/// What [`AuditPartitions::list`] asks.
+pub(crate) fn list_query() -> Query {
+    sql::list()
+}
+
+/// Reads its rows.
+pub(crate) fn read_list(rows: &[QueryResult]) -> Result<Vec<AuditPartition>, DbErr> {
+    let read = |row: &QueryResult| {
+        let cells = &mut Cells::of(row);
+        Ok(AuditPartition {
+            name: cells.next("name")?,
+            state: match cells.next::<String>("state")?.as_str() {
+                "attached" => PartitionState::Attached,
+                "default" => PartitionState::Default,
+                _ => PartitionState::Detached,
+            },
+            since: cells.next("since")?,
+            until: cells.next("until")?,
+            bytes: cells.next("bytes")?,
+            about_events: cells.next("about_events")?,
+        })
+    };
+    rows.iter().map(read).collect()
 }
 
 fn is_over(one: &AuditPartition, kept_from: DateTime<Utc>) -> bool {
