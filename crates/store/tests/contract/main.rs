@@ -20,6 +20,8 @@ mod hot_rooms_support;
 mod metering;
 mod pooler;
 mod rows;
+#[path = "../support/through.rs"]
+mod through;
 mod violations;
 mod webhooks;
 mod wire;
