@@ -4,6 +4,9 @@
 # transaction mode before the server of TEST_DATABASE_URL:
 #
 #   pgb_start  starts it, exports TEST_POOLER (host:port), has it stopped at exit
+#   pgb_check_logs
+#              fails if it, or a server of pg_start, complained of a prepared
+#              statement or of the protocol
 #
 # Settings, which the caller may set before:
 #
@@ -257,4 +260,19 @@ pgb_start() {
   cat "$_pgb_dir/start.log" >&2
   tail -n 20 "$_pgb_dir/pgbouncer.log" >&2 || true
   return 1
+}
+
+# What a client was not told of, or took for something else.
+pgb_check_logs() {
+  local log found=0
+  for log in "$_pgb_dir/pgbouncer.log" "${_pg_dir:-$_pgb_dir}/server.log"; do
+    if [[ -e $log ]] && grep -aEi 'prepared statement|unnamed portal|protocol (violation|synchronization)|bad packet' "$log" |
+      grep -v 'STATEMENT:' | head -n 20 >&2; then
+      found=1
+    fi
+  done
+  if ((found != 0)); then
+    _pg_say 'The lines above are in the logs of the servers.'
+    return 1
+  fi
 }

@@ -119,6 +119,7 @@ impl Scene {
         let report = std::mem::take(&mut *report.lock().unwrap());
         tell(&report, most, before, after, took);
         assert!(report.faults.is_empty(), "{:#?}", report.faults);
+        assert!(report.ledger.errors().is_empty(), "{:?}", report.ledger);
         assert!(report.dropped > 0, "nothing was dropped");
         // Otherwise there was a connection for everybody, and no pooling.
         assert!(most.waiting > 0 && most.servers < most.clients, "{most:?}");
@@ -255,6 +256,18 @@ impl Scene {
         for (promise, broken) in BROKEN {
             assert_eq!(number(&db, broken).await, 0, "{promise}");
         }
+        for (what, table) in [("event", "audit_logs"), ("stay", "room_participants")] {
+            // The whole of a partitioned table has no pages of its own, and an ordinary one no partitions.
+            let size = format!(
+                "SELECT (pg_total_relation_size('{table}')
+                    + (SELECT coalesce(sum(pg_total_relation_size(relid)), 0) FROM pg_partition_tree('{table}')))
+                    / (SELECT count(*) FROM {table})"
+            );
+            println!(
+                "bytes on disk for each {what}, indexes included: {}",
+                number(&db, &size).await
+            );
+        }
         for (user, visits) in &report.visits {
             for (what, expected, sql) in [
                 (
@@ -337,7 +350,10 @@ fn tell(report: &Report, most: Pool, before: Totals, after: Totals, took: Durati
             .map(|visits| visits.joins + visits.leaves)
             .sum::<i64>(),
     );
-    println!("faults {}", report.faults.len());
+    println!(
+        "errors {}",
+        report.faults.len() + report.ledger.errors().values().sum::<usize>()
+    );
 }
 
 async fn register(store: &Store, name: String) -> UserId {

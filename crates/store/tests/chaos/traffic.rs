@@ -27,7 +27,7 @@ pub struct Report {
     pub dropped: u64,
     /// Of users whose calls were never dropped: how often they came and went.
     pub visits: BTreeMap<UserId, Visits>,
-    /// What no caller may see here.
+    /// What no caller may see here, appends aside: the ledger has theirs.
     pub faults: Vec<String>,
 }
 
@@ -162,7 +162,11 @@ impl Task {
                     report.ledger.acknowledge(id, text);
                 }
             }
-            Some(Err(error)) => report.faults.push(format!("append: {error:?}")),
+            Some(Err(error)) => {
+                for text in texts {
+                    report.ledger.enter(text, Err(error.clone()));
+                }
+            }
             None => {
                 report.dropped += 1;
                 for text in texts {

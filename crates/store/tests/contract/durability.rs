@@ -22,10 +22,7 @@ async fn a_database_that_may_forget_commits_is_refused(db: TestDb) {
             let name = &raw.texts("SELECT current_database()::text").await[0];
             let sql = format!("ALTER DATABASE {name} SET synchronous_commit = off");
             raw.execute(&sql).await.unwrap();
-            // It is for new sessions, and a pooler hands out those that it has.
-            let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-            raw.rows(&format!("SELECT pg_terminate_backend(pid) {others}")).await;
-            while raw.number(&format!("SELECT count(*) {others}")).await > 0 {}
+            raw.end_other_sessions().await;
             Store::connect_with(&db.service_url(), forgetful()).await.unwrap();
             Store::connect(&db.service_url()).await
         }

@@ -26,6 +26,7 @@ use tokio::sync::Barrier;
 use uuid::Uuid;
 
 use crate::address::with_database;
+use crate::past_pooler;
 use crate::through::as_service;
 
 /// A case's body: it fails by panicking.
@@ -219,6 +220,13 @@ impl Raw {
         self.db.query_all_raw(statement).await.unwrap()
     }
 
+    /// Has a pooler open new sessions, with the settings that the database has by now. It is for a pool of one.
+    pub async fn end_other_sessions(&self) {
+        let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        self.rows(&format!("SELECT pg_terminate_backend(pid) {others}")).await;
+        while self.number(&format!("SELECT count(*) {others}")).await > 0 {}
+    }
+
     /// The first column of the first row, a whole number.
     pub async fn number(&self, sql: &str) -> i64 {
         let rows = self.rows(&format!("SELECT CAST(({sql}) AS bigint) AS n")).await;
@@ -351,6 +359,9 @@ pub fn run(cases: Vec<Case>) -> ExitCode {
     let arguments = Arguments::from_args();
     let server = std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty());
     let ignore_postgres = server.is_none() && std::env::var_os("REQUIRE_POSTGRES").is_none();
+    let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    let stale = past_pooler::stale(&names);
+    assert!(stale.is_empty(), "no cases: {stale:?}");
     let mut trials = Vec::new();
     for case in cases {
         let body = case.body;
@@ -360,6 +371,7 @@ pub fn run(cases: Vec<Case>) -> ExitCode {
         ] {
             if case.only.is_none_or(|only| only.includes(backend)) {
                 let name = format!("{prefix}::{}", case.name);
+                let exception = past_pooler::reason(&case.name).filter(|_| backend == Backend::Postgres);
                 let alone = case.only == Some(Only::Alone);
                 let trial = Trial::test(name, move || {
                     // A case that failed has spoilt nothing.
@@ -367,7 +379,8 @@ pub fn run(cases: Vec<Case>) -> ExitCode {
                     let _beside = (!alone).then(|| RUNNING.read().unwrap_or_else(PoisonError::into_inner));
                     run_case(body, backend)
                 });
-                trials.push(trial.with_ignored_flag(ignore));
+                let trial = trial.with_kind(exception.unwrap_or_default());
+                trials.push(trial.with_ignored_flag(ignore || exception.is_some()));
             }
         }
     }
@@ -502,7 +515,7 @@ pub async fn empty_database_with(options: &str) -> String {
 /// With TEST_POOLER_LIMITS=database its sessions have the limits of [`settings`], which they cannot be asked for through a pooler.
 async fn create_database(server: &str, name: &str, options: &str) {
     admin(server, &format!("CREATE DATABASE {name} {options}")).await;
-    if std::env::var("TEST_POOLER_LIMITS").is_ok_and(|limits| limits == "database") {
+    if past_pooler::is_limited_by_the_database() {
         let connect = settings().connect;
         for (setting, value) in [
             ("lock_timeout", connect.lock_timeout.as_millis().to_string()),

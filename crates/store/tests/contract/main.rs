@@ -18,6 +18,7 @@ mod declared;
 mod harness;
 mod hot_rooms_support;
 mod metering;
+mod past_pooler;
 mod pooler;
 mod rows;
 #[path = "../support/through.rs"]
