@@ -4,6 +4,7 @@
 # transaction mode before the server of TEST_DATABASE_URL:
 #
 #   pgb_start  starts it, exports TEST_POOLER (host:port), has it stopped at exit
+#   pgb_get    only has a PgBouncer there
 #   pgb_check_logs
 #              fails if it, or a server of pg_start, complained of a prepared
 #              statement or of the protocol
@@ -55,7 +56,7 @@ _pgb_find() {
   if [[ -n ${PGBOUNCER:-} ]]; then
     _pgb_take "$PGBOUNCER" && return
     _pg_say "PGBOUNCER names no PgBouncer $_pgb_oldest or newer: $PGBOUNCER"
-    exit 1
+    return 1
   fi
   while IFS= read -r program; do
     _pgb_take "$program" && return
@@ -227,18 +228,24 @@ _pgb_make_dir() {
   cp "$_pgb_program" "$_pgb_dir/pgbouncer" && chmod 755 "$_pgb_dir/pgbouncer"
 }
 
-# Needs TEST_DATABASE_URL, and handle_signals to have been called. Fails, and says why, if there is no way.
-pgb_start() {
-  local tools attempt port
+# Only has it there. Fails, and says why, if there is no way.
+pgb_get() {
+  local tools
   tools=$(unset CDPATH && cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)/target/tools
-  # PgBouncer does not run as root either.
-  _pg_choose_user || return
   if ! _pgb_find "$tools"; then
-    if ! { _pgb_get "$tools" && _pgb_find "$tools"; }; then
+    if [[ -n ${PGBOUNCER:-} ]] || ! { _pgb_get "$tools" && _pgb_find "$tools"; }; then
       _pg_say "PgBouncer $_pgb_oldest or newer is needed and could not be had: set PGBOUNCER to one."
       return 1
     fi
   fi
+}
+
+# Needs TEST_DATABASE_URL, and handle_signals to have been called. Fails, and says why, if there is no way.
+pgb_start() {
+  local attempt port
+  # PgBouncer does not run as root either.
+  _pg_choose_user || return
+  pgb_get || return
   at_exit _pgb_stop
   _pgb_make_dir || return
   for ((attempt = 0; attempt < 20; attempt++)); do
