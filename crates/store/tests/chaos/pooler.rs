@@ -11,7 +11,7 @@ use conferencing_store::entity::{RoomId, Secret, UserId};
 use conferencing_store::{
     Actor, AuditWriter, ConnectSettings, Error, NewRoom, NewUser, Rejected, Store, StoreSettings, WriterSettings,
 };
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement, TransactionTrait};
 
 use crate::address::with_database;
 use crate::gauge::{Gauge, Pool, Totals};
@@ -123,7 +123,7 @@ impl Scene {
         assert!(report.dropped > 0, "nothing was dropped");
         // Otherwise there was a connection for everybody, and no pooling.
         assert!(most.waiting > 0 && most.servers < most.clients, "{most:?}");
-        self.assert_connections_are_sound(&stores, &rooms).await;
+        self.assert_connections_are_sound(&stores, &rooms, most.servers).await;
         self.assert_is_what_was_acknowledged(&report, &stores, &rooms, &people)
             .await;
         for (store, _) in stores {
@@ -209,7 +209,7 @@ impl Scene {
     }
 
     /// Every connection of every client answers, with the right answer, and no session of the server has kept a setting.
-    async fn assert_connections_are_sound(&self, stores: &[(Store, AuditWriter)], rooms: &[RoomId]) {
+    async fn assert_connections_are_sound(&self, stores: &[(Store, AuditWriter)], rooms: &[RoomId], sessions: i64) {
         let mut reads = Vec::new();
         for (store, _) in stores {
             for number in 0..usize::try_from(CONNECTIONS_OF_A_STORE).unwrap() * 20 {
@@ -227,8 +227,15 @@ impl Scene {
         let pool = connect::open(&as_service(&self.url), &settings).await.unwrap();
         let kept = "SELECT count(*) FROM pg_settings WHERE source = 'session'
             AND name IN ('lock_timeout', 'statement_timeout', 'transaction_isolation', 'client_min_messages')";
-        for _ in 0..100 {
-            assert_eq!(number(&pool, kept).await, 0);
+        let mut all = Vec::new();
+        // Open at once, so that each has a session of its own, and all of them are asked.
+        for _ in 0..sessions {
+            let open = pool.begin().await.unwrap();
+            assert_eq!(number(&open, kept).await, 0, "a session has kept a setting");
+            all.push(open);
+        }
+        for open in all {
+            open.rollback().await.unwrap();
         }
         pool.close().await.unwrap();
     }
@@ -367,7 +374,7 @@ async fn register(store: &Store, name: String) -> UserId {
         .id
 }
 
-async fn number(db: &DatabaseConnection, sql: &str) -> i64 {
+async fn number(db: &impl ConnectionTrait, sql: &str) -> i64 {
     let statement = Statement::from_string(DbBackend::Postgres, format!("SELECT CAST(({sql}) AS bigint)"));
     db.query_one_raw(statement)
         .await
