@@ -9,6 +9,9 @@
 #              can count what statements cost where pg_stat_statements is there
 #   pg_crash   kills it and starts it again, with the same folder and port
 #
+# It is the newest that is found, or that of TEST_POSTGRES_BIN, a folder with
+# initdb, pg_ctl and postgres.
+#
 # It only ever stops what it started, and it writes to no place but its own
 # temporary folder (and the package system, where there is no PostgreSQL yet).
 
@@ -66,19 +69,23 @@ _pg_find() {
   local dirs=()
   _pg_bin=
   _pg_version=0
-  while IFS= read -r program; do
-    dirs+=("${program%/*}")
-  done < <(type -aP initdb || true)
-  if command -v pg_config >/dev/null; then
-    dirs+=("$(pg_config --bindir 2>/dev/null || true)")
+  if [[ -n ${TEST_POSTGRES_BIN:-} ]]; then
+    dirs=("$TEST_POSTGRES_BIN")
+  else
+    while IFS= read -r program; do
+      dirs+=("${program%/*}")
+    done < <(type -aP initdb || true)
+    if command -v pg_config >/dev/null; then
+      dirs+=("$(pg_config --bindir 2>/dev/null || true)")
+    fi
+    dirs+=(
+      /usr/lib/postgresql/*/bin
+      /usr/pgsql-*/bin
+      /opt/homebrew/opt/postgresql*/bin
+      /usr/local/opt/postgresql*/bin
+      /usr/local/pgsql/bin
+    )
   fi
-  dirs+=(
-    /usr/lib/postgresql/*/bin
-    /usr/pgsql-*/bin
-    /opt/homebrew/opt/postgresql*/bin
-    /usr/local/opt/postgresql*/bin
-    /usr/local/pgsql/bin
-  )
   for dir in "${dirs[@]}"; do
     if [[ $dir != /* || ! -x $dir/initdb || ! -x $dir/pg_ctl || ! -x $dir/postgres ]]; then
       continue
@@ -141,10 +148,12 @@ _pg_counting() {
   local dir library
   # What was found may be links.
   dir=$(dirname -- "$(readlink -f -- "$_pg_bin/postgres")")
-  library=$("$dir/pg_config" --pkglibdir 2>/dev/null) || library=${dir%/bin}/lib
-  if [[ -e $library/pg_stat_statements.so || -e $library/pg_stat_statements.dylib ]]; then
-    printf '%s\n' "shared_preload_libraries = 'pg_stat_statements'" "pg_stat_statements.track = none"
-  fi
+  for library in "$("$dir/pg_config" --pkglibdir 2>/dev/null)" "${dir%/bin}"/lib{,/postgresql}; do
+    if [[ -e $library/pg_stat_statements.so || -e $library/pg_stat_statements.dylib ]]; then
+      printf '%s\n' "shared_preload_libraries = 'pg_stat_statements'" "pg_stat_statements.track = none"
+      return
+    fi
+  done
 }
 
 _pg_init() {
@@ -288,6 +297,10 @@ pg_crash() {
 pg_start() {
   _pg_choose_user || exit 1
   if ! _pg_find; then
+    if [[ -n ${TEST_POSTGRES_BIN:-} ]]; then
+      _pg_say "TEST_POSTGRES_BIN has no PostgreSQL $_pg_oldest or newer that ${_pg_user:-this user} may run: $TEST_POSTGRES_BIN"
+      exit 1
+    fi
     if ! { _pg_install && _pg_find; }; then
       _pg_say "PostgreSQL $_pg_oldest or newer is needed: install its server with \`apt-get install postgresql\` (Debian, Ubuntu), \`dnf install postgresql-server\` (Fedora) or \`brew install postgresql\` (macOS), or set TEST_DATABASE_URL to a server that is there for tests."
       exit 1

@@ -61,6 +61,8 @@ struct Turn<O: Grouped> {
     room: RoomId,
     /// False once the room is nobody's.
     held: bool,
+    /// It was given to a task that has not begun.
+    is_handed_on: bool,
 }
 
 impl<O: Grouped> Turn<O> {
@@ -93,6 +95,7 @@ impl<O: Grouped> Turn<O> {
 
     /// Serves all who wait, until nobody does.
     async fn serve(mut self) {
+        self.is_handed_on = false;
         loop {
             let mut those = self.next();
             match those.len() {
@@ -269,17 +272,23 @@ impl<O: Grouped> Drop for Turn<O> {
         if !somebody_waits {
             return;
         }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let turn = Self {
-                context: self.context.clone(),
-                lines: Arc::clone(&self.lines),
-                room: self.room,
-                held: true,
-            };
-            runtime.spawn(turn.serve());
-        } else {
+        match tokio::runtime::Handle::try_current() {
+            // A runtime that shuts down takes no tasks, but drops them at once: then this one would be followed by another for ever.
+            Ok(runtime) if !self.is_handed_on => {
+                let turn = Self {
+                    context: self.context.clone(),
+                    lines: Arc::clone(&self.lines),
+                    room: self.room,
+                    held: true,
+                    is_handed_on: true,
+                };
+                runtime.spawn(turn.serve());
+            }
             // The runtime is gone, and whoever waited with it.
-            self.lines.lock().remove(&self.room);
+            _ => {
+                let left = self.lines.lock().remove(&self.room);
+                drop(left);
+            }
         }
     }
 }
@@ -317,6 +326,7 @@ pub(super) async fn perform<O: Grouped>(acting: &Acting, operation: O) -> Result
                 lines,
                 room,
                 held: true,
+                is_handed_on: false,
             };
             (operation, turn)
         }

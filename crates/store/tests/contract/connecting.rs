@@ -8,6 +8,7 @@ use conferencing_store::{Actor, Error, REQUIRED_MIGRATION, Store, StoreSettings}
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 
 use crate::harness::{Backend, TestDb, empty_database, settings};
+use crate::through::as_service;
 use crate::users::new_user;
 
 crate::cases![
@@ -32,10 +33,12 @@ async fn an_unmigrated_database_is_told_by_the_missing_migration(db: TestDb) {
          INSERT INTO seaql_migrations VALUES ('m20200101_000001_other', 0)",
     ] {
         if !sql.is_empty() {
-            let pool = connect::open(&url, &ConnectSettings::default()).await.unwrap();
+            let pool = connect::open(&as_service(&url), &ConnectSettings::default())
+                .await
+                .unwrap();
             pool.execute_unprepared(sql).await.unwrap();
         }
-        let error = Store::connect(&url).await.unwrap_err();
+        let error = Store::connect(&as_service(&url)).await.unwrap_err();
         assert!(
             matches!(error, Error::Unmigrated { missing } if missing == REQUIRED_MIGRATION),
             "{error:?}"
@@ -44,9 +47,11 @@ async fn an_unmigrated_database_is_told_by_the_missing_migration(db: TestDb) {
         assert!(error.to_string().contains(REQUIRED_MIGRATION));
     }
     let (url, _folder) = empty_database(db.backend).await;
-    let pool = connect::open(&url, &ConnectSettings::default()).await.unwrap();
+    let pool = connect::open(&as_service(&url), &ConnectSettings::default())
+        .await
+        .unwrap();
     Migrator::up(&pool, None).await.unwrap();
-    Store::connect(&url).await.unwrap();
+    Store::connect(&as_service(&url)).await.unwrap();
 }
 
 const PASSWORDS: [&str; 2] = ["hunter2", "tr0ub4dor"];
@@ -119,7 +124,8 @@ async fn a_database_that_does_not_exist_is_unreachable(db: TestDb) {
     let folder = tempfile::tempdir().unwrap();
     let urls = match db.backend {
         Backend::Postgres => {
-            let (server, name) = db.url.rsplit_once('/').unwrap();
+            let address = db.service_url();
+            let (server, name) = address.rsplit_once('/').unwrap();
             let (_, parameters) = name.split_once('?').unwrap_or((name, ""));
             vec![format!("{server}/no_such_database?{parameters}")]
         }
@@ -136,7 +142,8 @@ async fn a_database_that_does_not_exist_is_unreachable(db: TestDb) {
 }
 
 async fn an_unknown_parameter_is_refused_by_its_name(db: TestDb) {
-    let separator = if db.url.contains('?') { '&' } else { '?' };
+    let address = db.service_url();
+    let separator = if address.contains('?') { '&' } else { '?' };
     let postgres_only = db.backend == Backend::Sqlite;
     for (parameter, told) in [
         ("pool_size=hunter2", "pool_size"),
@@ -147,14 +154,14 @@ async fn an_unknown_parameter_is_refused_by_its_name(db: TestDb) {
         ("lock_timeout=hunter2", "lock_timeout"),
         ("options=-c%20hunter2", "options"),
     ] {
-        let error = Store::connect(&format!("{}{separator}{parameter}", db.url))
+        let error = Store::connect(&format!("{address}{separator}{parameter}"))
             .await
             .unwrap_err();
         assert!(matches!(error, Error::Address { .. }), "{error:?}");
         assert!(error.to_string().contains(told), "{error}");
         assert_no_password(&error);
     }
-    let limited = Store::connect(&format!("{}{separator}lock_timeout=1s", db.url)).await;
+    let limited = Store::connect(&format!("{address}{separator}lock_timeout=1s")).await;
     assert_eq!(limited.is_err(), postgres_only, "{limited:?}");
 }
 

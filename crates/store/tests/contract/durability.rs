@@ -4,6 +4,7 @@ use conferencing_store::{Durability, Error, Store, StoreSettings};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, Statement, TransactionTrait};
 
 use crate::harness::{Backend, TestDb};
+use crate::metering::one_connection;
 
 crate::cases![
     a_database_that_may_forget_commits_is_refused,
@@ -17,12 +18,13 @@ async fn a_database_that_may_forget_commits_is_refused(db: TestDb) {
     };
     let refused = match db.backend {
         Backend::Postgres => {
-            let raw = db.raw().await;
+            let raw = one_connection(&db.url).await;
             let name = &raw.texts("SELECT current_database()::text").await[0];
             let sql = format!("ALTER DATABASE {name} SET synchronous_commit = off");
             raw.execute(&sql).await.unwrap();
-            Store::connect_with(&db.url, forgetful()).await.unwrap();
-            Store::connect(&db.url).await
+            raw.end_other_sessions().await;
+            Store::connect_with(&db.service_url(), forgetful()).await.unwrap();
+            Store::connect(&db.service_url()).await
         }
         Backend::Sqlite => {
             let open = || async {

@@ -2,6 +2,8 @@
 //!
 //! SQLite: a copy of a migrated file. PostgreSQL: a clone of a migrated template on the server that TEST_DATABASE_URL names.
 //! Without such a server the PostgreSQL cases are shown as ignored, or fail where REQUIRE_POSTGRES is set.
+//!
+//! Where TEST_POOLER names a pooler before that server, every store goes through it, and so do migrations; SQL by hand does not.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -24,6 +26,8 @@ use tokio::sync::Barrier;
 use uuid::Uuid;
 
 use crate::address::with_database;
+use crate::past_pooler;
+use crate::through::as_service;
 
 /// A case's body: it fails by panicking.
 pub type Body = fn(TestDb) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -80,7 +84,7 @@ pub struct TestDb {
     /// A store on it with the machine's clock and a pool of 32 (SQLite: 5).
     pub store: Store,
     pub backend: Backend,
-    /// For other processes and pools.
+    /// Past any pooler: for SQL by hand, and for what stands before the server. A store's is [`TestDb::service_url`].
     pub url: String,
     _folder: Option<Arc<TempDir>>,
 }
@@ -96,6 +100,11 @@ impl TestDb {
             url,
             _folder: None,
         }
+    }
+
+    /// For other processes and pools, as a service would be given it.
+    pub fn service_url(&self) -> String {
+        as_service(&self.url)
     }
 
     /// Another store on the same database.
@@ -211,6 +220,13 @@ impl Raw {
         self.db.query_all_raw(statement).await.unwrap()
     }
 
+    /// Has a pooler open new sessions, with the settings that the database has by now. It is for a pool of one.
+    pub async fn end_other_sessions(&self) {
+        let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        self.rows(&format!("SELECT pg_terminate_backend(pid) {others}")).await;
+        while self.number(&format!("SELECT count(*) {others}")).await > 0 {}
+    }
+
     /// The first column of the first row, a whole number.
     pub async fn number(&self, sql: &str) -> i64 {
         let rows = self.rows(&format!("SELECT CAST(({sql}) AS bigint) AS n")).await;
@@ -235,6 +251,11 @@ pub async fn raw_of(url: &str) -> Raw {
     }
 }
 
+/// A pool to migrate the database at `url` with: through the pooler, if there is one.
+pub async fn to_migrate(url: &str) -> Raw {
+    raw_of(&as_service(url)).await
+}
+
 /// A connection for SQL by hand through a pooler.
 pub async fn raw_at(url: &str) -> Raw {
     let settings = ConnectSettings {
@@ -251,7 +272,7 @@ static SENT: Mutex<BTreeSet<(&'static str, String)>> = Mutex::new(BTreeSet::new(
 
 /// A store of which every statement is noted.
 async fn open_store(url: &str, settings: StoreSettings) -> Store {
-    let mut db = connect::open(url, &settings.connect).await.unwrap();
+    let mut db = connect::open(&as_service(url), &settings.connect).await.unwrap();
     // On PostgreSQL the store tells of each itself, see `note_sent`.
     if db.get_database_backend() == DbBackend::Sqlite {
         db.set_metric_callback(|info| {
@@ -343,6 +364,9 @@ pub fn run(cases: Vec<Case>) -> ExitCode {
     let arguments = Arguments::from_args();
     let server = std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty());
     let ignore_postgres = server.is_none() && std::env::var_os("REQUIRE_POSTGRES").is_none();
+    let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    let stale = past_pooler::stale(&names);
+    assert!(stale.is_empty(), "no cases: {stale:?}");
     let mut trials = Vec::new();
     for case in cases {
         let body = case.body;
@@ -352,6 +376,7 @@ pub fn run(cases: Vec<Case>) -> ExitCode {
         ] {
             if case.only.is_none_or(|only| only.includes(backend)) {
                 let name = format!("{prefix}::{}", case.name);
+                let exception = past_pooler::reason(&case.name).filter(|_| backend == Backend::Postgres);
                 let alone = case.only == Some(Only::Alone);
                 let trial = Trial::test(name, move || {
                     // A case that failed has spoilt nothing.
@@ -359,7 +384,8 @@ pub fn run(cases: Vec<Case>) -> ExitCode {
                     let _beside = (!alone).then(|| RUNNING.read().unwrap_or_else(PoisonError::into_inner));
                     run_case(body, backend)
                 });
-                trials.push(trial.with_ignored_flag(ignore));
+                let trial = trial.with_kind(exception.unwrap_or_default());
+                trials.push(trial.with_ignored_flag(ignore || exception.is_some()));
             }
         }
     }
@@ -450,7 +476,7 @@ async fn postgres_database() -> Result<TestDb, Failed> {
     };
     let template = postgres_template(&server).await;
     let name = format!("{}{}", prefix(), next_number());
-    admin(&server, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+    create_database(&server, &name, &format!("TEMPLATE {template}")).await;
     Ok(TestDb::on_postgres(with_database(&server, &name)).await)
 }
 
@@ -460,9 +486,12 @@ async fn postgres_template(server: &str) -> &'static str {
         .get_or_init(|| async {
             let name = format!("{}template", prefix());
             admin(server, &format!("CREATE DATABASE {name}")).await;
-            let db = Database::connect(with_database(server, &name)).await.unwrap();
+            let db = to_migrate(&with_database(server, &name)).await.db;
             Migrator::up(&db, None).await.unwrap();
             db.close().await.unwrap();
+            // A pooler keeps its own connections for a while, and what is copied must have none.
+            let left = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+            admin(server, &left).await;
             name
         })
         .await
@@ -484,8 +513,23 @@ pub async fn empty_database(backend: Backend) -> (String, Option<TempDir>) {
 pub async fn empty_database_with(options: &str) -> String {
     let server = std::env::var("TEST_DATABASE_URL").unwrap();
     let name = format!("{}{}", prefix(), next_number());
-    admin(&server, &format!("CREATE DATABASE {name} {options}")).await;
+    create_database(&server, &name, options).await;
     with_database(&server, &name)
+}
+
+/// With TEST_POOLER_LIMITS=database its sessions have the limits of [`settings`], which they cannot be asked for through a pooler.
+async fn create_database(server: &str, name: &str, options: &str) {
+    admin(server, &format!("CREATE DATABASE {name} {options}")).await;
+    if past_pooler::is_limited_by_the_database() {
+        let connect = settings().connect;
+        for (setting, value) in [
+            ("lock_timeout", connect.lock_timeout.as_millis().to_string()),
+            ("statement_timeout", connect.statement_timeout.as_millis().to_string()),
+            ("client_min_messages", "error".to_owned()),
+        ] {
+            admin(server, &format!("ALTER DATABASE {name} SET {setting} = '{value}'")).await;
+        }
+    }
 }
 
 async fn admin(server: &str, sql: &str) {
@@ -544,10 +588,6 @@ pub async fn copy_of(url: &str, owner: &str) -> String {
     let server = std::env::var("TEST_DATABASE_URL").unwrap();
     let original = url.rsplit('/').next().unwrap().split('?').next().unwrap();
     let name = format!("{}{}", prefix(), next_number());
-    admin(
-        &server,
-        &format!("CREATE DATABASE {name} TEMPLATE {original} OWNER {owner}"),
-    )
-    .await;
+    create_database(&server, &name, &format!("TEMPLATE {original} OWNER {owner}")).await;
     with_database(&server, &name)
 }

@@ -37,6 +37,7 @@ crate::cases![
     @Postgres a_group_whose_answer_is_lost_leaves_nobody_waiting,
     what_the_database_refuses_to_one_spoils_no_other,
     what_the_database_refuses_to_all_leaves_nobody_waiting,
+    a_runtime_that_ends_takes_its_queue_with_it,
 ];
 
 /// Four calls that are one group, which waits for a lock on a row of the second.
@@ -263,4 +264,42 @@ async fn what_the_database_refuses_to_all_leaves_nobody_waiting(db: TestDb) {
     let outcomes = queued(&raw, room, joins(&db.store, room, &who)).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 20);
     assert_seated(&db, room, &outcomes).await;
+}
+
+/// Whoever is at a room when the runtime ends must not hand it on for ever.
+async fn a_runtime_that_ends_takes_its_queue_with_it(db: TestDb) {
+    let (raw, owner) = (db.raw().await, db.user("owner").await);
+    let who = ids(&db.users("guest", 5).await);
+    let room = db.room(&owner, 50).await.id;
+    let held = hold(&raw, room).await;
+    let url = db.service_url();
+    let calls = who.clone();
+    let store = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let store = runtime.block_on(async {
+            let store = Store::connect_with(&url, crate::harness::settings()).await.unwrap();
+            for call in begun(joins(&store, room, &calls)).await {
+                tokio::spawn(call);
+            }
+            store
+        });
+        runtime.shutdown_timeout(std::time::Duration::from_secs(30));
+        store
+    })
+    .await
+    .unwrap();
+    held.rollback().await.unwrap();
+    // The room is free in the store that lives on.
+    soon(join(&store, system(), room, owner.id, Participant)).await.unwrap();
+    let present = format!(
+        "SELECT count(*) FROM room_participants WHERE room_id = {}",
+        raw.id(room.as_uuid())
+    );
+    // The one that was at the room may have come through.
+    assert!((1..=2).contains(&raw.number(&present).await));
+    raw.assert_invariants().await;
 }

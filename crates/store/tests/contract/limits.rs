@@ -11,6 +11,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
 
 use crate::accounts_support::until_blocked;
 use crate::harness::{Raw, TestDb, settings};
+use crate::metering::one_connection;
 use crate::pooler::Pooler;
 use crate::users::new_user;
 use crate::wire::Wire;
@@ -256,11 +257,13 @@ async fn behind_a_pooler_each_change_has_its_limits(db: TestDb) {
 }
 
 async fn behind_a_pooler_with_a_limited_role_nothing_costs_more(db: TestDb) {
-    let stage = stage(&db).await;
     let name = db.url.rsplit('/').next().unwrap().split('?').next().unwrap();
+    let admin = one_connection(&db.url).await;
     for setting in ["lock_timeout = '200ms'", "statement_timeout = '60s'"] {
-        stage.raw.run(&format!("ALTER DATABASE {name} SET {setting}")).await;
+        admin.run(&format!("ALTER DATABASE {name} SET {setting}")).await;
     }
+    admin.end_other_sessions().await;
+    let stage = stage(&db).await;
     let pooler = Pooler::before(&db.url).await;
     let wire = Wire::before(&pooler.url).await;
     let store = Store::connect_with(&format!("{}&pgbouncer=true", wire.url), settings())

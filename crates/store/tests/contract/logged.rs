@@ -37,14 +37,15 @@ fn new_user(name: &str) -> NewUser<'_> {
 
 /// The database's address, with a password in it: the server of the tests asks for none, and takes any.
 fn with_password(db: &TestDb) -> String {
-    match db.url.split_once("://") {
+    let url = db.service_url();
+    match url.split_once("://") {
         Some((scheme, rest)) if db.backend == Backend::Postgres => {
             let (authority, place) = rest.split_once('/').unwrap();
             let (user, host) = authority.rsplit_once('@').unwrap_or(("postgres", authority));
             let user = user.split(':').next().unwrap();
             format!("{scheme}://{user}:PASSWORDMARK@{host}/{place}")
         }
-        _ => db.url.clone(),
+        _ => url,
     }
 }
 

@@ -18,8 +18,11 @@ mod declared;
 mod harness;
 mod hot_rooms_support;
 mod metering;
+mod past_pooler;
 mod pooler;
 mod rows;
+#[path = "../support/through.rs"]
+mod through;
 mod violations;
 mod webhooks;
 mod wire;

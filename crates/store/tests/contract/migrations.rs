@@ -64,7 +64,7 @@ async fn the_store_requires_the_newest_migration(db: TestDb) {
 
     assert_eq!(applied(&db.raw().await).await, all());
     Migrator::down(&db.raw().await.db, Some(1)).await.unwrap();
-    let refused = Store::connect(&db.url).await.unwrap_err();
+    let refused = Store::connect(&db.service_url()).await.unwrap_err();
     assert!(
         matches!(refused, Error::Unmigrated { missing } if missing == REQUIRED_MIGRATION),
         "{refused:?}"

@@ -15,7 +15,7 @@ use tokio::sync::Barrier;
 
 use crate::catalog;
 use crate::declared::Facts;
-use crate::harness::{Backend, Raw, TestDb, raw_of};
+use crate::harness::{Backend, Raw, TestDb, raw_of, to_migrate};
 use crate::migrations::{Empty, all, applied, empty};
 
 crate::cases![
@@ -44,6 +44,7 @@ where
 {
     let mut pools = Vec::new();
     for _ in 0..count {
+        // Past a pooler, which may have fewer connections than there are processes that wait for each other.
         pools.push(raw_of(&empty.url).await);
     }
     let together = Arc::new(Barrier::new(count));
@@ -196,7 +197,7 @@ async fn whoever_waits_gets_the_lock_when_its_holder_dies(db: TestDb) {
     let holder = hold_lock(&other, db.backend).await;
     let waiting = {
         let url = empty.url.clone();
-        tokio::spawn(async move { Migrator::up(&raw_of(&url).await.db, None).await })
+        tokio::spawn(async move { Migrator::up(&to_migrate(&url).await.db, None).await })
     };
     match db.backend {
         // A waiting SQLite shows nowhere; the lock is the file's, and goes with the transaction.
@@ -249,7 +250,7 @@ async fn the_lock_outlasts_a_server_that_ends_idle_transactions(db: TestDb) {
     END $$";
     raw.execute(setting).await.unwrap();
     let url = db.url.clone();
-    let migrating = tokio::spawn(async move { Migrator::up(&raw_of(&url).await.db, None).await });
+    let migrating = tokio::spawn(async move { Migrator::up(&to_migrate(&url).await.db, None).await });
 
     let holders = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
         WHERE locktype = 'advisory' AND granted AND datname = current_database()";

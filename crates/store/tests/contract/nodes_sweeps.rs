@@ -153,15 +153,12 @@ async fn ghosts_of_a_dead_node_are_closed_and_told(db: TestDb) {
     });
 
     let began = Instant::now();
-    let sweeps = (0..4).map(|_| {
-        let settings = StoreSettings {
-            clock: stage.clock.clone(),
-            ..settings()
-        };
-        (db.url.clone(), settings)
+    let sweeps = (0..4).map(|_| StoreSettings {
+        clock: stage.clock.clone(),
+        ..settings()
     });
     let mut stores = Vec::new();
-    for (_, settings) in sweeps {
+    for settings in sweeps {
         stores.push(db.store_with(settings).await);
     }
     let swept = race(stores.into_iter().map(|store| async move {

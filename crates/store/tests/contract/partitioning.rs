@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::catalog;
-use crate::harness::{Raw, TestDb, empty_database_with, race, raw_of};
+use crate::harness::{Raw, TestDb, empty_database_with, race, raw_of, to_migrate};
 use crate::metering::one_connection;
 use crate::migrations::{all, applied};
 use crate::rows::{Refusal, Sql, refusal_of, spelled, with_fixture};
@@ -435,11 +435,11 @@ async fn a_table_of_half_a_million_rows_is_partitioned_online(_: TestDb) {
     background.goes_on(200).await;
     // Those who made the table have left, so that what they did is counted.
     let scanned = scans(&raw, "audit_logs", 0).await;
-    let migrating = raw_of(&url).await;
+    let migrator = to_migrate(&url).await;
     let began = Instant::now();
-    Migrator::up(&migrating.db, None).await.unwrap();
+    Migrator::up(&migrator.db, None).await.unwrap();
     let took = began.elapsed();
-    migrating.db.close().await.unwrap();
+    migrator.db.close().await.unwrap();
     background.goes_on(200).await;
     background.stop.store(true, Ordering::Relaxed);
     let (mut acknowledged, mut longest, mut pages) = (BTreeSet::new(), Duration::ZERO, 0);
@@ -556,7 +556,7 @@ async fn a_migration_that_was_cut_off_goes_on(db: TestDb) {
         let url = one_table(100).await;
         let raw = one_connection(&url).await;
         raw.run(&left).await;
-        Migrator::up(&raw_of(&url).await.db, None).await.unwrap();
+        Migrator::up(&to_migrate(&url).await.db, None).await.unwrap();
         let until_2100 = raw.texts(bound).await[0].contains("2100-01-01 00:00:00+00");
         assert_eq!(until_2100, kept, "{left}");
         if !kept {
@@ -587,7 +587,7 @@ async fn a_migration_that_was_cut_off_goes_on(db: TestDb) {
     assert_eq!(raw.number(promise).await, 1);
     assert_eq!(applied(&raw).await, all()[..4]);
     holder.rollback().await.unwrap();
-    Migrator::up(&raw_of(&url).await.db, None).await.unwrap();
+    Migrator::up(&to_migrate(&url).await.db, None).await.unwrap();
     assert_eq!(catalog::snapshot(&raw).await, schema);
     // Cut off and given up: the way back takes the promise along.
     let url = one_table(100).await;

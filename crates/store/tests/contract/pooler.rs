@@ -9,6 +9,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::through::pooler;
+
 /// What PgBouncer passes on or keeps for each client.
 const KNOWN: [&str; 6] = [
     "user",
@@ -30,7 +32,7 @@ impl Pooler {
         let (head, rest) = url.split_once("://").unwrap();
         let (authority, path) = rest.split_once('/').unwrap();
         let (user, server) = authority.rsplit_once('@').unwrap_or(("postgres", authority));
-        let real = std::env::var("TEST_POOLER").ok().filter(|place| !place.is_empty());
+        let real = pooler();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let separator = if path.contains('?') { '&' } else { '?' };

@@ -204,7 +204,7 @@ async fn a_stored_value_that_cannot_be_read_tells_no_row(db: TestDb) {
     };
     raw.run(sql).await;
     // A new pool, for a statement that was prepared before would only say that it is out of date.
-    let store = Store::connect(&db.url).await.unwrap();
+    let store = Store::connect(&db.service_url()).await.unwrap();
     for error in [
         store.users().find(made.id).await.unwrap_err(),
         store.users().find_for_login(NAME).await.unwrap_err(),

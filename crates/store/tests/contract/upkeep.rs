@@ -5,6 +5,7 @@ use conferencing_store::connect::{self, ConnectSettings};
 use conferencing_store::{Error, REQUIRED_MIGRATION};
 
 use crate::harness::{Backend, TestDb};
+use crate::through::as_service;
 
 crate::cases![
     a_store_says_whether_it_is_well,
@@ -38,7 +39,11 @@ async fn a_test_database_can_be_emptied_and_no_other(db: TestDb) {
             (db.url.clone(), db.url.replace(name.as_str(), &format!("{name}_test")))
         }
     };
-    let open = async |url: &str| connect::open(url, &ConnectSettings::default()).await.unwrap();
+    let open = async |url: &str| {
+        connect::open(&as_service(url), &ConnectSettings::default())
+            .await
+            .unwrap()
+    };
     let refused = clean_test_database(&open(&kept).await).await.unwrap_err();
     assert!(refused.to_string().contains("not a test database"), "{refused}");
     assert_eq!(raw.number(users).await, 1);

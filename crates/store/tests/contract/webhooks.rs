@@ -23,7 +23,7 @@ const MEETINGS: u64 = 1_000;
 async fn a_thousand_bad_deliveries_leave_what_good_ones_do(db: TestDb) {
     let users = db.users("guest", 3).await;
     let users = [users[0].id, users[1].id, users[2].id];
-    let pool = connect::open(&db.url, &settings().connect).await.unwrap();
+    let pool = connect::open(&db.service_url(), &settings().connect).await.unwrap();
     let work = |worker: u64| {
         let pool = pool.clone();
         async move {

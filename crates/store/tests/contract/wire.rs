@@ -8,6 +8,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::through::as_service;
+
 /// A proxy before a server. It passes everything on and notes each execution.
 #[derive(Clone)]
 pub struct Wire {
@@ -19,8 +21,9 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Puts a proxy before the server of `url`, which must name host and port.
+    /// Puts a proxy before the server of `url`, which must name host and port, or before the pooler that stands there.
     pub async fn before(url: &str) -> Self {
+        let url = as_service(url);
         let (head, rest) = url.split_once("://").unwrap();
         let (authority, path) = rest.split_once('/').unwrap();
         let (user, server) = authority.rsplit_once('@').unwrap_or(("postgres", authority));

@@ -383,7 +383,7 @@ async fn a_writer_that_is_dropped_writes_what_it_took(db: TestDb) {
 
 async fn what_a_runtime_takes_with_it_is_told(db: TestDb) {
     let held = hold(&db).await;
-    let url = db.url.clone();
+    let url = db.service_url();
     let (writer, waiting) = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
