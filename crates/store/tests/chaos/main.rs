@@ -11,6 +11,7 @@
 
 #[path = "../support/address.rs"]
 mod address;
+mod feed;
 mod gauge;
 #[path = "../crash/ledger.rs"]
 mod ledger;
@@ -42,6 +43,11 @@ const CASES: &[Case] = &[
         name: "pooler::dropped_calls_with_limits_of_the_database",
         is_prepared: pooler::is_prepared,
         run: || Box::pin(pooler::run(pooler::Limits::OfTheDatabase)),
+    },
+    Case {
+        name: "feed::a_unit_that_stays_open_by_the_clock",
+        is_prepared: feed::is_prepared,
+        run: || Box::pin(feed::run()),
     },
 ];
 
