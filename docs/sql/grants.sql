@@ -22,6 +22,6 @@ GRANT USAGE ON SEQUENCE audit_logs_sequence TO meet_app;
 -- Named in statements, never computed.
 GRANT EXECUTE ON FUNCTION only_by_index(uuid) TO meet_app;
 -- The store looks whether its migrations are there.
-GRANT SELECT ON seaql_migrations TO meet_app;
+GRANT SELECT ON conferencing_migrations TO meet_app;
 
 GRANT SELECT ON audit_logs TO meet_auditor;

@@ -9,11 +9,10 @@
 //! ```
 //! # use conferencing_store::{Actor, ConnectSettings, Error, NewRoom, NewUser, Rejected, Store, StoreSettings};
 //! # use conferencing_store::entity::{ParticipantRole, Secret};
-//! # use conferencing_migration::{Migrator, MigratorTrait};
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let db = conferencing_store::connect::open("sqlite::memory:", &ConnectSettings::default()).await?;
-//! # Migrator::up(&db, None).await?;
+//! # conferencing_migration::migrate(&db).await?;
 //! # let store = Store::from_connection(db, StoreSettings::default()).await?;
 //! // let store = Store::connect("postgres://meet@db.example/meet").await?;
 //! let ada = store
@@ -136,6 +135,7 @@ pub use audit::{
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::{ConnectSettings, TlsMode, TlsSettings};
 pub use erasure::ErasureReceipt;
+pub use entity::MIGRATION_TABLE;
 pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject, TimeLimit};
 pub use export::ExportRecord;

@@ -277,7 +277,7 @@ enum Once<T, E> {
 pub(crate) fn applied_migration() -> SelectStatement {
     Query::select()
         .column(Alias::new("version"))
-        .from(Alias::new("seaql_migrations"))
+        .from(Alias::new(entity::MIGRATION_TABLE))
         .and_where(Expr::col(Alias::new("version")).eq(REQUIRED_MIGRATION))
         .take()
 }

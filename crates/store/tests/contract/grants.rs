@@ -227,7 +227,7 @@ async fn the_applications_role_has_no_other_rights(db: TestDb) {
             "recordings: INSERT, SELECT, UPDATE",
             "room_participants: INSERT, SELECT, UPDATE",
             "rooms: INSERT, SELECT, UPDATE",
-            "seaql_migrations: SELECT",
+            "conferencing_migrations: SELECT",
             "users: INSERT, SELECT, UPDATE",
         ]
     );

@@ -30,7 +30,7 @@ crate::cases![
 ];
 
 async fn is_migrated_once(empty: &Empty, model: &TestDb) {
-    let count = empty.raw.number("SELECT count(*) FROM seaql_migrations").await;
+    let count = empty.raw.number("SELECT count(*) FROM conferencing_migrations").await;
     assert_eq!(count, i64::try_from(all().len()).unwrap());
     assert_eq!(applied(&empty.raw).await, all());
     let schema = catalog::snapshot(&model.raw().await).await;
@@ -241,7 +241,7 @@ async fn the_lock_outlasts_a_server_that_ends_idle_transactions(db: TestDb) {
     let raw = db.raw().await;
     let obstacle = raw.db.begin().await.unwrap();
     obstacle
-        .execute_unprepared("LOCK TABLE seaql_migrations")
+        .execute_unprepared("LOCK TABLE conferencing_migrations")
         .await
         .unwrap();
     let setting = "DO $$ BEGIN
