@@ -37,7 +37,7 @@ pub async fn create_index_concurrently(
     let transaction = lock::begin(pool, lock::STEP_TIMEOUT).await?;
     let kind = state(&transaction, table, name).await?;
     if kind.is_valid {
-        return transaction.rollback().await;
+        return done(transaction, name).await;
     }
     if !kind.is_partitioned {
         transaction.rollback().await?;
@@ -70,7 +70,11 @@ async fn state(transaction: &DatabaseTransaction, table: &str, name: &str) -> Re
             relkind = 'p', pg_relation_size(oid) < $3
         FROM pg_class WHERE oid = CAST($1 AS regclass)";
     let values = [table.into(), name.into(), SMALL.into()];
-    let row = one(transaction, Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
+    let row = one(
+        transaction,
+        Statement::from_sql_and_values(DbBackend::Postgres, sql, values),
+    )
+    .await?;
     Ok(State {
         is_there: row.try_get_by_index(0)?,
         is_valid: row.try_get_by_index(1)?,
@@ -96,7 +100,7 @@ async fn of_table(pool: &DatabaseConnection, table: &str, name: &str, definition
     let transaction = lock::begin(pool, lock::STEP_TIMEOUT).await?;
     let found = state(&transaction, table, name).await?;
     if found.is_valid {
-        return transaction.rollback().await;
+        return done(transaction, name).await;
     }
     own_build(&transaction, table).await?;
     if found.is_there {
@@ -107,11 +111,26 @@ async fn of_table(pool: &DatabaseConnection, table: &str, name: &str, definition
         transaction.execute_unprepared(&plain).await?;
         return transaction.commit().await;
     }
-    claim(&transaction, Some(name)).await?;
+    claim(&transaction, name).await?;
     transaction.commit().await?;
-    outside_transactions(pool, &format!("CREATE INDEX CONCURRENTLY {name} ON {table} {definition}")).await?;
-    let transaction = lock::begin(pool, lock::STEP_TIMEOUT).await?;
-    claim(&transaction, None).await?;
+    outside_transactions(
+        pool,
+        &format!("CREATE INDEX CONCURRENTLY {name} ON {table} {definition}"),
+    )
+    .await?;
+    done(lock::begin(pool, lock::STEP_TIMEOUT).await?, name).await
+}
+
+/// Takes back the word of whoever has built the index, which may have been somebody who could not do so.
+async fn done(transaction: DatabaseTransaction, name: &str) -> Result<(), DbErr> {
+    let sql = format!(
+        "DO $$ BEGIN
+            IF obj_description(to_regclass('{MIGRATION_TABLE}'), 'pg_class') LIKE 'building {name} since %' THEN
+                COMMENT ON TABLE {MIGRATION_TABLE} IS NULL;
+            END IF;
+        END $$"
+    );
+    transaction.execute_unprepared(&sql).await?;
     transaction.commit().await
 }
 
@@ -128,23 +147,22 @@ async fn own_build(transaction: &DatabaseTransaction, table: &str) -> Result<(),
     if is_fresh {
         return Err(lock::locked());
     }
-    let lock = format!("LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE");
+    // Whoever builds waits for the snapshots of others at the end, also for that of one who waits for its lock: so nobody waits here.
+    let nowait = if is_claimed { " NOWAIT" } else { "" };
+    let lock = format!("LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE{nowait}");
     match transaction.execute_unprepared(&lock).await {
         Err(error) if is_claimed && lock::is_busy(&error) => Err(lock::locked()),
         done => done.map(drop),
     }
 }
 
-/// Leaves word of what this process is about to build, or takes it back: as the comment of the table of migrations.
-async fn claim(transaction: &DatabaseTransaction, name: Option<&str>) -> Result<(), DbErr> {
-    let word = match name {
-        Some(name) => format!("format('%L', 'building {name} since ' || extract(epoch FROM clock_timestamp()))"),
-        None => "'NULL'".to_owned(),
-    };
+/// Leaves word of what this process is about to build, as the comment of the table of migrations.
+async fn claim(transaction: &DatabaseTransaction, name: &str) -> Result<(), DbErr> {
     let sql = format!(
         "DO $$ BEGIN
             IF to_regclass('{MIGRATION_TABLE}') IS NOT NULL THEN
-                EXECUTE 'COMMENT ON TABLE {MIGRATION_TABLE} IS ' || {word};
+                EXECUTE format('COMMENT ON TABLE {MIGRATION_TABLE} IS %L',
+                    'building {name} since ' || extract(epoch FROM clock_timestamp()));
             END IF;
         END $$"
     );

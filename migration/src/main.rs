@@ -15,7 +15,9 @@ async fn main() {
         fail("DATABASE_URL is not set, and there is no --database-url");
     }
     if names_schema() {
-        fail("the schema is that of the role: ALTER ROLE … SET search_path, instead of --database-schema and DATABASE_SCHEMA");
+        fail(
+            "the schema is that of the role: ALTER ROLE … SET search_path, instead of --database-schema and DATABASE_SCHEMA",
+        );
     }
     sea_orm_migration::cli::run_cli_with_connection(Migrator, |options| async move {
         match open(&options).await {

@@ -134,8 +134,8 @@ pub use audit::{
 };
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::{ConnectSettings, TlsMode, TlsSettings};
-pub use erasure::ErasureReceipt;
 pub use entity::MIGRATION_TABLE;
+pub use erasure::ErasureReceipt;
 pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject, TimeLimit};
 pub use export::ExportRecord;

@@ -79,8 +79,7 @@ const SQLITE_FACTS: &str = r#"
 
 /// Name and statement of each table of ours, the statement without comments, quotes and line breaks.
 async fn sqlite_tables(raw: &Raw) -> Vec<(String, String)> {
-    let sql =
-        "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT IN ('conferencing_migrations', 'audit_feed')";
+    let sql = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT IN ('conferencing_migrations', 'audit_feed')";
     let tables = raw.rows(sql).await.into_iter().map(|row| {
         let (table, sql): (String, String) = (row.try_get_by("name").unwrap(), row.try_get_by("sql").unwrap());
         let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
