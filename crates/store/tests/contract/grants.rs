@@ -231,13 +231,13 @@ async fn the_applications_role_has_no_other_rights(db: TestDb) {
             "audit_logs: INSERT, SELECT",
             "audit_logs_sequence: USAGE",
             "auth_providers: DELETE, INSERT, SELECT, UPDATE",
+            "conferencing_migrations: SELECT",
             "feed_checkpoints: INSERT, SELECT, UPDATE",
             "inbox: DELETE, INSERT, SELECT, UPDATE",
             "media_nodes: INSERT, SELECT, UPDATE",
             "recordings: INSERT, SELECT, UPDATE",
             "room_participants: INSERT, SELECT, UPDATE",
             "rooms: INSERT, SELECT, UPDATE",
-            "conferencing_migrations: SELECT",
             "users: INSERT, SELECT, UPDATE",
         ]
     );
