@@ -213,3 +213,8 @@ repositories_of!(Store, Acting, Unit);
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// Compiles the document's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/MIGRATIONS.md")]
+struct Migrations;

@@ -57,6 +57,7 @@ mod logged;
 mod logins;
 mod migrations;
 mod migrations_at_once;
+mod migrations_document;
 mod migrations_online;
 mod model;
 mod moderation;
@@ -134,6 +135,7 @@ fn main() -> std::process::ExitCode {
         logins::cases(),
         migrations::cases(),
         migrations_at_once::cases(),
+        migrations_document::cases(),
         migrations_online::cases(),
         model::cases(),
         moderation::cases(),
