@@ -28,7 +28,7 @@ fn statements(backend: DbBackend) -> Vec<String> {
 async fn every_snippet_runs(db: TestDb) {
     let raw: Raw = with_fixture(&db).await;
     let statements = statements(raw.backend());
-    let expected = if raw.backend() == DbBackend::Sqlite { 4 } else { 18 };
+    let expected = if raw.backend() == DbBackend::Sqlite { 4 } else { 19 };
     assert_eq!(statements.len(), expected, "{statements:#?}");
     for statement in statements {
         raw.run(&statement).await;
