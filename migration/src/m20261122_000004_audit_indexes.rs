@@ -64,7 +64,9 @@ impl MigrationTrait for Migration {
                 DatabaseExecutor::Connection(pool) if pool.get_database_backend() != DbBackend::Sqlite => {
                     lock::execute(pool, lock::STEP_TIMEOUT, &sql).await?;
                 }
-                db => drop(db.execute_unprepared(&sql).await?),
+                db => {
+                    db.execute_unprepared(&sql).await?;
+                }
             }
         }
         Ok(())
