@@ -19,6 +19,7 @@ mod run;
 mod settings;
 mod table;
 mod values;
+mod waiting;
 
 pub use clean::clean_test_database;
 pub use entity::MIGRATION_TABLE;

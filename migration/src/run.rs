@@ -5,19 +5,13 @@ use std::time::Duration;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend};
-use tokio::time::Instant;
 
-use crate::error::{Listed, MigrateError};
+use crate::error::MigrateError;
+use crate::waiting::{Waiting, failed};
 use crate::{MigrateSettings, Migrator, lock, table};
 
 /// What the command line shows unless told otherwise.
 pub(crate) const LOG_TARGET: &str = "sea_orm_migration";
-/// How often to look whether another process is done.
-const POLL: Duration = Duration::from_millis(50);
-/// Those who queued behind a lock are let pass for at least so long.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
 /// What [`migrate`] found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -310,60 +304,5 @@ async fn patiently<M: MigratorTrait>(
             }
             Err(error) => waiting.after(db, name, &error).await?,
         }
-    }
-}
-
-fn failed(what: &str, error: &DbErr) -> MigrateError {
-    MigrateError::Failed {
-        migration: what.to_owned(),
-        reason: error.to_string(),
-    }
-}
-
-/// How long others have been waited for.
-struct Waiting<'s> {
-    settings: &'s MigrateSettings,
-    locked_since: Option<Instant>,
-    busy_since: Option<Instant>,
-    pause: Duration,
-}
-
-impl<'s> Waiting<'s> {
-    fn new(settings: &'s MigrateSettings) -> Self {
-        Self {
-            settings,
-            locked_since: None,
-            busy_since: None,
-            pause: FIRST_PAUSE,
-        }
-    }
-
-    /// Returns when it is time to try again; fails when it is not worth trying, or was too long ago.
-    async fn after(&mut self, db: &DatabaseConnection, what: &str, error: &DbErr) -> Result<(), MigrateError> {
-        if lock::is_locked(error) {
-            let waited = self.locked_since.get_or_insert_with(Instant::now).elapsed();
-            if waited >= self.settings.wait_for_others {
-                return Err(MigrateError::Locked { waited });
-            }
-            tokio::time::sleep(POLL).await;
-            return Ok(());
-        }
-        if !lock::is_busy(error) {
-            return Err(failed(what, error));
-        }
-        self.locked_since = None;
-        let waited = self.busy_since.get_or_insert_with(Instant::now).elapsed();
-        let holders = lock::holders(db).await.unwrap_or_default();
-        if waited >= self.settings.retry_for {
-            return Err(MigrateError::Busy {
-                migration: what.to_owned(),
-                waited,
-                holders,
-            });
-        }
-        tracing::info!(target: LOG_TARGET, "'{what}' waits for locks: {}", Listed(&holders));
-        tokio::time::sleep(self.pause).await;
-        self.pause = Ord::min(self.pause * 2, LONGEST_PAUSE);
-        Ok(())
     }
 }

@@ -58,6 +58,7 @@ mod logins;
 mod migrations;
 mod migrations_at_once;
 mod migrations_document;
+mod migrations_indexes;
 mod migrations_online;
 mod model;
 mod moderation;
@@ -136,6 +137,7 @@ fn main() -> std::process::ExitCode {
         migrations::cases(),
         migrations_at_once::cases(),
         migrations_document::cases(),
+        migrations_indexes::cases(),
         migrations_online::cases(),
         model::cases(),
         moderation::cases(),

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use conferencing_migration::{
-    MIGRATION_TABLE, MigrateError, MigrateSettings, Migrated, Migrator, MigratorTrait, apply,
-    create_index_concurrently, migrate,
+    MIGRATION_TABLE, MigrateError, MigrateSettings, Migrated, Migrator, MigratorTrait, apply, migrate,
 };
-use conferencing_store::connect::{self, ConnectSettings};
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, SchemaManager};
 use tokio::task::JoinHandle;
@@ -24,15 +22,10 @@ crate::cases![
     @Postgres the_limits_of_the_session_do_not_hold_for_migrations,
     @Postgres traffic_goes_on_while_a_migration_waits_for_a_lock,
     @Postgres what_is_in_the_way_is_told,
-    @Postgres a_big_table_is_written_while_its_index_is_made,
-    @Postgres what_a_failed_build_has_left_is_cleared_away,
-    @Postgres an_index_is_made_once_by_many,
-    @Postgres who_is_about_to_build_an_index_is_waited_for,
-    @Postgres a_partitioned_table_gets_its_index_partition_by_partition,
     @Postgres a_database_behind_a_pooler_is_migrated,
 ];
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A migration in SQL.
 struct Statements(&'static str, &'static str);
@@ -50,30 +43,11 @@ impl MigrationTrait for Statements {
     }
 }
 
-/// A migration that makes an index, of what table and by what name.
-struct Index(&'static str, &'static str);
-
-impl MigrationName for Index {
-    fn name(&self) -> &str {
-        self.1
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for Index {
-    fn use_transaction(&self) -> Option<bool> {
-        Some(false)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        create_index_concurrently(manager, self.0, self.1, "(user_agent) WHERE user_agent IS NOT NULL").await
-    }
-}
-
 /// A service's migrator, with SeaORM's own name for its table.
+#[macro_export]
 macro_rules! migrator {
     ($name:ident: $($migration:expr),+) => {
-        struct $name;
+        pub struct $name;
 
         impl MigratorTrait for $name {
             fn migrations() -> Vec<Box<dyn MigrationTrait>> {
@@ -90,8 +64,6 @@ migrator!(Broken: Statements("m20300101_000001_notes", "CREATE TABLE notes (id i
 migrator!(Limits: Statements("m20300101_000001_limits", "CREATE TABLE limits AS SELECT name, setting FROM pg_settings
     WHERE name IN ('lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout')"));
 migrator!(Nickname: Statements("m20300101_000001_nickname", "ALTER TABLE users ADD COLUMN nickname text"));
-migrator!(BigIndex: Index("big", "ix_big_agent"));
-migrator!(AuditIndex: Index("audit_logs", "ix_audit_logs_agent"));
 
 async fn a_services_own_migrations_stand_beside_ours(db: TestDb) {
     let empty = empty(db.backend).await;
@@ -176,7 +148,7 @@ async fn the_limits_of_the_session_do_not_hold_for_migrations(db: TestDb) {
 }
 
 /// Waits until a statement that begins so is seen waiting for a lock in so many transactions, one after the other.
-async fn waits(raw: &Raw, beginning: &str, count: usize) {
+pub async fn waits(raw: &Raw, beginning: &str, count: usize) {
     let sql = format!(
         "SELECT format('%s %s', pid, xact_start) FROM pg_stat_activity
             WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '{beginning}%'"
@@ -191,7 +163,7 @@ async fn waits(raw: &Raw, beginning: &str, count: usize) {
     tokio::time::timeout(PATIENCE, waiting).await.expect("it waits");
 }
 
-fn applying<M: MigratorTrait + 'static>(
+pub fn applying<M: MigratorTrait + 'static>(
     raw: Raw,
     settings: MigrateSettings,
 ) -> JoinHandle<Result<Migrated, MigrateError>> {
@@ -260,153 +232,6 @@ async fn what_is_in_the_way_is_told(db: TestDb) {
     apply::<Nickname>(&pool.db, &settings).await.unwrap();
 }
 
-/// A table of some 15 MiB, without its index.
-async fn big(db: &TestDb) -> Raw {
-    let raw = db.raw().await;
-    raw.run("CREATE TABLE big (id integer, user_agent text)").await;
-    raw.run("INSERT INTO big SELECT n, repeat('x', 120) || n FROM generate_series(1, 90000) AS n")
-        .await;
-    assert!(raw.number("SELECT pg_relation_size('big')").await > 8 << 20);
-    raw
-}
-
-const VALID: &str = "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('ix_big_agent') AND indisvalid";
-const WORD: &str = "SELECT count(obj_description('conferencing_migrations'::regclass, 'pg_class'))";
-
-async fn a_big_table_is_written_while_its_index_is_made(db: TestDb) {
-    let raw = big(&db).await;
-    // CONCURRENTLY waits for everybody who has written the table before.
-    let other = one_connection(&db.url).await;
-    let holder = other.db.begin().await.unwrap();
-    holder
-        .execute_unprepared("INSERT INTO big VALUES (0, 'before')")
-        .await
-        .unwrap();
-    // The session's limit is shorter than any wait, and nothing is tried twice.
-    let settings = ConnectSettings {
-        max_connections: Some(1),
-        acquire_timeout: PATIENCE,
-        lock_timeout: Duration::from_millis(1),
-        ..ConnectSettings::default()
-    };
-    let pool = Raw {
-        db: connect::open(&db.url, &settings).await.unwrap(),
-    };
-    let once = MigrateSettings {
-        retry_for: Duration::ZERO,
-        ..MigrateSettings::default()
-    };
-    let building = applying::<BigIndex>(pool, once);
-    waits(&raw, "CREATE INDEX CONCURRENTLY", 1).await;
-    for _ in 0..20 {
-        raw.run("INSERT INTO big VALUES (1, 'meanwhile')").await;
-    }
-    assert!(!building.is_finished());
-    holder.commit().await.unwrap();
-    tokio::time::timeout(PATIENCE, building)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
-    assert_eq!(raw.number(VALID).await, 1);
-    assert_eq!(raw.number(WORD).await, 0);
-    assert_eq!(
-        raw.number("SELECT count(*) FROM big WHERE user_agent = 'meanwhile'")
-            .await,
-        20
-    );
-}
-
-async fn what_a_failed_build_has_left_is_cleared_away(db: TestDb) {
-    let raw = big(&db).await;
-    raw.execute("CREATE UNIQUE INDEX CONCURRENTLY ix_big_agent ON big ((id % 2))")
-        .await
-        .unwrap_err();
-    assert_eq!(raw.number("SELECT count(to_regclass('ix_big_agent'))").await, 1);
-    assert_eq!(raw.number(VALID).await, 0);
-    apply::<BigIndex>(&narrow(&db.url).await.db, &MigrateSettings::default())
-        .await
-        .unwrap();
-    assert_eq!(raw.number(VALID).await, 1);
-}
-
-async fn an_index_is_made_once_by_many(db: TestDb) {
-    let raw = big(&db).await;
-    let mut pools = Vec::new();
-    for _ in 0..8 {
-        pools.push(narrow(&db.url).await);
-    }
-    let made = race(pools.into_iter().map(|pool| async move {
-        apply::<BigIndex>(&pool.db, &MigrateSettings::default())
-            .await
-            .unwrap()
-            .applied
-            .len()
-    }))
-    .await;
-    assert_eq!(made.iter().sum::<usize>(), 1);
-    assert_eq!(raw.number(VALID).await, 1);
-    assert_eq!(raw.number(WORD).await, 0);
-    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-    assert_eq!(raw.number(deadlocks).await, 0);
-}
-
-async fn who_is_about_to_build_an_index_is_waited_for(db: TestDb) {
-    let raw = big(&db).await;
-    let claim = |seconds: &str| {
-        format!(
-            "DO $$ BEGIN EXECUTE format('COMMENT ON TABLE conferencing_migrations IS %L',
-                'building ix_big_agent since ' || extract(epoch FROM clock_timestamp()) - {seconds}); END $$"
-        )
-    };
-    let impatient = MigrateSettings {
-        lock_timeout: Duration::from_millis(50),
-        retry_for: Duration::ZERO,
-        wait_for_others: Duration::ZERO,
-    };
-    raw.run(&claim("0")).await;
-    let refused = apply::<BigIndex>(&raw.db, &impatient).await.unwrap_err();
-    assert!(matches!(refused, MigrateError::Locked { .. }), "{refused:?}");
-    // It has begun, and takes its time.
-    raw.run(&claim("3600")).await;
-    let other = one_connection(&db.url).await;
-    let builder = other.db.begin().await.unwrap();
-    builder
-        .execute_unprepared("LOCK TABLE big IN SHARE UPDATE EXCLUSIVE MODE")
-        .await
-        .unwrap();
-    let refused = apply::<BigIndex>(&raw.db, &impatient).await.unwrap_err();
-    assert!(matches!(refused, MigrateError::Locked { .. }), "{refused:?}");
-    builder.rollback().await.unwrap();
-    // It has died.
-    apply::<BigIndex>(&raw.db, &impatient).await.unwrap();
-    assert_eq!(raw.number(VALID).await, 1);
-    assert_eq!(raw.number(WORD).await, 0);
-}
-
-async fn a_partitioned_table_gets_its_index_partition_by_partition(db: TestDb) {
-    let raw = db.raw().await;
-    apply::<AuditIndex>(&narrow(&db.url).await.db, &MigrateSettings::default())
-        .await
-        .unwrap();
-    let invalid = "SELECT count(*) FROM pg_index WHERE indexrelid = 'ix_audit_logs_agent'::regclass AND NOT indisvalid";
-    assert_eq!(raw.number(invalid).await, 0);
-    // A later partition has it too, and all partitions are alike.
-    raw.run("SELECT attach_audit_partition('audit_logs_2040_02', '2040-02-01 00:00+00', '2040-03-01 00:00+00')")
-        .await;
-    let mut family = catalog::partitions(&raw).await;
-    let whole = family.remove("audit_logs").unwrap();
-    assert_eq!(family.len(), 6);
-    for (name, facts) in family {
-        assert_eq!(facts, whole, "{name}");
-    }
-    assert_eq!(
-        raw.number("SELECT count(*) FROM pg_class WHERE relname LIKE 'ix_audit_logs%_agent'")
-            .await,
-        7
-    );
-}
-
 async fn a_database_behind_a_pooler_is_migrated(db: TestDb) {
     let schema = catalog::snapshot(&db.raw().await).await;
     for way in ["code", "program"] {
@@ -415,7 +240,7 @@ async fn a_database_behind_a_pooler_is_migrated(db: TestDb) {
         if way == "code" {
             let pool = narrow(&url).await;
             migrate(&pool.db).await.unwrap();
-            big_index_through(&empty.raw, &pool).await;
+            crate::migrations_indexes::build_through(&empty.raw, &pool).await;
             empty.raw.run("DROP TABLE big; DROP TABLE seaql_migrations").await;
         } else {
             for command in ["status", "up", "status"] {
@@ -431,12 +256,4 @@ async fn a_database_behind_a_pooler_is_migrated(db: TestDb) {
     let refused = finished(start(&url, "up"));
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("pgbouncer=true"), "{said}");
-}
-
-async fn big_index_through(raw: &Raw, pool: &Raw) {
-    raw.run("CREATE TABLE big (id integer, user_agent text)").await;
-    raw.run("INSERT INTO big SELECT n, repeat('x', 120) || n FROM generate_series(1, 90000) AS n")
-        .await;
-    apply::<BigIndex>(&pool.db, &MigrateSettings::default()).await.unwrap();
-    assert_eq!(raw.number(VALID).await, 1);
 }
