@@ -2,10 +2,26 @@
 -- whenever this file has changed. docs/OPERATIONS.md says why; the contract suite runs the whole store with exactly these.
 --
 -- The roles are made before, see there. Partitions need no rights of their own: those of audit_logs hold for statements on it.
-REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, meet_app, meet_auditor;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC, meet_app, meet_auditor;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM PUBLIC, meet_app, meet_auditor;
-REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+-- Only what is ours is named: rights on your own tables beside it stay as they are.
+REVOKE ALL ON users, auth_providers, rooms, media_nodes, room_participants, recordings, inbox, feed_checkpoints, audit_logs, conferencing_migrations
+    FROM PUBLIC, meet_app, meet_auditor;
+REVOKE ALL ON SEQUENCE audit_logs_sequence FROM PUBLIC, meet_app, meet_auditor;
+REVOKE ALL ON FUNCTION refuse_audit_change(), only_by_index(uuid), refuse_removal(), check_audit_references(), check_users(), check_rooms(),
+    check_media_nodes(), check_room_participants(), check_recordings(), attach_audit_partition(text, timestamptz, timestamptz)
+    FROM PUBLIC, meet_app, meet_auditor;
+-- What default privileges may have given on the audit log's months, and on those that are being archived.
+DO $$
+DECLARE
+    month regclass;
+BEGIN
+    FOR month IN
+        SELECT relid FROM pg_partition_tree('audit_logs')
+        UNION SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname LIKE 'audit\_logs\_detached\_%' AND relkind = 'r'
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, meet_app, meet_auditor', month);
+    END LOOP;
+END
+$$;
 GRANT USAGE ON SCHEMA public TO meet_app, meet_auditor;
 
 -- Rows of these are marked as deleted or lost, never deleted. UPDATE is also what locking a row takes.
@@ -22,6 +38,6 @@ GRANT USAGE ON SEQUENCE audit_logs_sequence TO meet_app;
 -- Named in statements, never computed.
 GRANT EXECUTE ON FUNCTION only_by_index(uuid) TO meet_app;
 -- The store looks whether its migrations are there.
-GRANT SELECT ON seaql_migrations TO meet_app;
+GRANT SELECT ON conferencing_migrations TO meet_app;
 
 GRANT SELECT ON audit_logs TO meet_auditor;

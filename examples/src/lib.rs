@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
-use conferencing_migration::{Migrator, MigratorTrait, clean_test_database};
+use conferencing_migration::{clean_test_database, migrate};
 use conferencing_store::connect;
 use conferencing_store::{Error, Store, StoreSettings};
 
@@ -40,15 +40,15 @@ impl DatabaseArgs {
     /// # Errors
     /// One sentence that says what is wrong and what to do.
     pub async fn open(&self, settings: StoreSettings) -> Result<Store, Sentence> {
-        let (url, migrate) = match &self.database_url {
+        let (url, is_migrated) = match &self.database_url {
             Some(url) => (url.clone(), self.migrate),
             None => (format!("sqlite://{}.sqlite?mode=rwc", program_name()), true),
         };
         let db = connect::open(&url, &settings.connect).await?;
         if self.clean {
             clean_test_database(&db).await?;
-        } else if migrate {
-            Migrator::up(&db, None)
+        } else if is_migrated {
+            migrate(&db)
                 .await
                 .map_err(|error| Sentence(format!("the migrations failed: {error}")))?;
         }

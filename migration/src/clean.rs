@@ -5,7 +5,8 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend,
 
 use crate::Migrator;
 
-/// Drops everything in a test database and makes the schema anew. Deleting rows would not do: the audit log cannot be emptied.
+/// Drops everything of ours in a test database and makes the schema anew. Deleting rows would not do: the audit log cannot be emptied.
+/// Tables of your own stay; while a foreign key of theirs points at ours it is refused, so revert your migrations first.
 ///
 /// A test database is one whose name (PostgreSQL) or file name (SQLite) has `test` in it as a word of its own, such as `meet_test`
 /// or `test-7.sqlite`, or an SQLite database in memory.

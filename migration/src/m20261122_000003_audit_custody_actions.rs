@@ -2,7 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::locked::in_transaction;
+use crate::lock::in_transaction;
 use crate::values;
 
 #[derive(DeriveMigrationName)]

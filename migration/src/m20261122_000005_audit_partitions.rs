@@ -4,11 +4,9 @@
 use std::time::Duration;
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseExecutor, DbBackend, RuntimeErr, SqlxError, Statement,
-    TransactionTrait,
-};
-use tokio::time::Instant;
+use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseExecutor, DbBackend, Statement};
+
+use crate::lock;
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
@@ -28,15 +26,11 @@ const DOWN: &[&str] = &[
 /// What the swap locks.
 const LOCK: &str = "LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE";
 
-/// How long a lock is waited for. Everybody else queues behind it; and it is less than `deadlock_timeout`, so that
+/// How long a lock is waited for, before whoever runs the migrations tries again. Everybody else queues behind it; and it is less than `deadlock_timeout`, so that
 /// it is always this which gives way and never the statement of somebody else.
-const LOCK_TIMEOUT: &str = "200ms";
+const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 /// For a lock that neither readers nor writers of rows queue behind.
-const HARMLESS_LOCK_TIMEOUT: &str = "10s";
-/// How long to try in all, each step.
-const PATIENCE: Duration = Duration::from_secs(120);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const HARMLESS_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
@@ -52,11 +46,11 @@ impl MigrationTrait for Migration {
         }
         match db {
             DatabaseExecutor::Connection(pool) => {
-                patiently(pool, LOCK_TIMEOUT, FENCE).await?;
-                patiently(pool, HARMLESS_LOCK_TIMEOUT, VALIDATE).await?;
-                patiently(pool, LOCK_TIMEOUT, &locked(SWAP)).await
+                step(pool, LOCK_TIMEOUT, FENCE).await?;
+                step(pool, HARMLESS_LOCK_TIMEOUT, VALIDATE).await?;
+                step(pool, LOCK_TIMEOUT, &locked(SWAP)).await
             }
-            // A caller's transaction, which has its own patience and cannot be tried again in part.
+            // A caller's transaction.
             _ => {
                 db.execute_unprepared(FENCE).await?;
                 db.execute_unprepared(VALIDATE).await?;
@@ -77,13 +71,13 @@ impl MigrationTrait for Migration {
                 let sql = "ALTER TABLE IF EXISTS audit_logs DROP CONSTRAINT IF EXISTS ck_audit_logs_before";
                 db.execute_unprepared(sql).await.map(drop)
             }
-            (DatabaseExecutor::Connection(pool), true) => patiently(pool, LOCK_TIMEOUT, &locked(DOWN)).await,
+            (DatabaseExecutor::Connection(pool), true) => lock::execute(pool, LOCK_TIMEOUT, &locked(DOWN)).await,
             (_, true) => db.execute_unprepared(&locked(DOWN)).await.map(drop),
         }
     }
 }
 
-async fn is_partitioned(db: &DatabaseExecutor<'_>) -> Result<bool, DbErr> {
+async fn is_partitioned(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
     let sql = "SELECT 1 FROM pg_class WHERE oid = to_regclass('audit_logs') AND relkind = 'p'";
     let statement = Statement::from_string(DbBackend::Postgres, sql);
     Ok(db.query_one_raw(statement).await?.is_some())
@@ -93,44 +87,11 @@ fn locked(statements: &[&str]) -> String {
     format!("{LOCK};\n{}", statements.concat())
 }
 
-/// Runs statements in a transaction of their own, and again when a lock was not to be had in time.
-async fn patiently(pool: &DatabaseConnection, lock_timeout: &str, sql: &str) -> Result<(), DbErr> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let transaction = pool.begin().await?;
-        let limits = format!("SET LOCAL lock_timeout = '{lock_timeout}'; SET LOCAL statement_timeout = 0");
-        transaction.execute_unprepared(&limits).await?;
-        match transaction.execute_unprepared(sql).await {
-            Ok(_) => return transaction.commit().await,
-            Err(error) => {
-                let undone = transaction.rollback().await;
-                if !is_busy(&error) {
-                    return Err(error);
-                }
-                undone?;
-            }
-        }
-        if Instant::now() >= deadline {
-            break;
-        }
-        tokio::time::sleep(pause).await;
-        pause = Ord::min(pause * 2, LONGEST_PAUSE);
+/// Runs statements in a transaction of their own, unless another process has come to the end of this migration meanwhile.
+async fn step(pool: &DatabaseConnection, lock_timeout: Duration, sql: &str) -> Result<(), DbErr> {
+    let transaction = lock::begin(pool, lock_timeout).await?;
+    if !is_partitioned(&transaction).await? {
+        transaction.execute_unprepared(sql).await?;
     }
-    Err(DbErr::Migration(format!(
-        "audit_logs was not free for {LOCK_TIMEOUT} in {} s: end the transactions that hold them (pg_stat_activity \
-         shows them by xact_start), then run the migration again, within a week, to go on where it stopped",
-        PATIENCE.as_secs()
-    )))
-}
-
-/// A lock that was not to be had in time, or a deadlock.
-fn is_busy(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
-        return false;
-    };
-    let SqlxError::Database(refusal) = &**error else {
-        return false;
-    };
-    matches!(refusal.code().as_deref(), Some("55P03" | "40P01"))
+    transaction.commit().await
 }

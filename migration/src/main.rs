@@ -1,14 +1,12 @@
 //! `cargo run -p conferencing-migration -- up|down|status|fresh|refresh|reset`, and what `sea-orm-cli migrate -d migration` runs.
-//! The database is `DATABASE_URL`, for either backend.
+//! The database is `DATABASE_URL`, for either backend, with the parameters and variables of docs/CONFIGURATION.md.
 
 use std::process::exit;
-use std::time::Duration;
 
 use conferencing_migration::Migrator;
-use sea_orm_migration::sea_orm::{Database, DbErr, RuntimeErr, SqlxError};
-
-/// How long a server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+use conferencing_store::connect::{self, ConnectSettings};
+use conferencing_store::{Error, Result};
+use sea_orm_migration::sea_orm::{ConnectOptions, DatabaseConnection};
 
 #[tokio::main]
 async fn main() {
@@ -16,34 +14,42 @@ async fn main() {
     if std::env::var_os("DATABASE_URL").is_none() && !std::env::args().any(is_named) && !asks_for_help() {
         fail("DATABASE_URL is not set, and there is no --database-url");
     }
-    sea_orm_migration::cli::run_cli_with_connection(Migrator, |mut options| async move {
-        // One connection holds the lock, the other works.
-        options.max_connections(2).acquire_timeout(PATIENCE).sqlx_logging(false);
-        match Database::connect(options).await {
+    if names_schema() {
+        fail(
+            "the schema is that of the role: ALTER ROLE … SET search_path, instead of --database-schema and DATABASE_SCHEMA",
+        );
+    }
+    sea_orm_migration::cli::run_cli_with_connection(Migrator, |options| async move {
+        match open(&options).await {
             Ok(db) => Ok(db),
             // SeaORM's own way with this is a panic.
-            Err(error) => fail(&format!("cannot open the database: {}", reason(&error))),
+            Err(Error::Unreachable { reason, .. }) => fail(&format!("cannot open the database: {reason}")),
+            Err(error) => fail(&format!("cannot open the database: {error}")),
         }
     })
     .await;
+}
+
+/// As services open it: through a pooler where the address says so, and with no word of the address in any log. One connection is enough.
+async fn open(options: &ConnectOptions) -> Result<DatabaseConnection> {
+    let url = options.get_url();
+    let settings = ConnectSettings {
+        max_connections: Some(1),
+        application_name: "conferencing-migration".to_owned(),
+        ..ConnectSettings::from_environment()?
+    };
+    connect::open(url, &settings.without_limits()).await
 }
 
 fn asks_for_help() -> bool {
     std::env::args().any(|argument| matches!(argument.as_str(), "-h" | "--help" | "help" | "-V" | "--version"))
 }
 
-/// What the driver says, without the address, in which a password may stand.
-fn reason(error: &DbErr) -> String {
-    match error {
-        DbErr::Conn(RuntimeErr::SqlxError(error)) => match &**error {
-            SqlxError::PoolTimedOut => "it did not answer in time".to_owned(),
-            SqlxError::Configuration(_) => "its address is not one that can be used".to_owned(),
-            error => error.to_string(),
-        },
-        DbErr::Conn(RuntimeErr::Internal(_)) => "its address is not one that can be used".to_owned(),
-        DbErr::ConnectionAcquire(_) => "it did not answer in time".to_owned(),
-        other => other.to_string(),
-    }
+/// A session's search path would be lost behind a pooler, and services do not know of it.
+fn names_schema() -> bool {
+    let is_named = |argument: String| argument.starts_with("-s") || argument.starts_with("--database-schema");
+    std::env::var_os("DATABASE_SCHEMA").is_some_and(|schema| !schema.is_empty() && schema != "public")
+        || std::env::args().any(is_named)
 }
 
 fn fail(reason: &str) -> ! {

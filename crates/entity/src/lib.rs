@@ -9,6 +9,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "the derives' own code")]
 
+/// The table that says which of our migrations a database has. SeaORM's own name for it, `seaql_migrations`, is left to the service that
+/// links us: two migrators that share a table take each other's rows for files that are missing.
+pub const MIGRATION_TABLE: &str = "conferencing_migrations";
+
 pub mod audit_log;
 pub mod auth_provider;
 pub mod client_address;

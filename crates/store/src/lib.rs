@@ -9,11 +9,10 @@
 //! ```
 //! # use conferencing_store::{Actor, ConnectSettings, Error, NewRoom, NewUser, Rejected, Store, StoreSettings};
 //! # use conferencing_store::entity::{ParticipantRole, Secret};
-//! # use conferencing_migration::{Migrator, MigratorTrait};
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let db = conferencing_store::connect::open("sqlite::memory:", &ConnectSettings::default()).await?;
-//! # Migrator::up(&db, None).await?;
+//! # conferencing_migration::migrate(&db).await?;
 //! # let store = Store::from_connection(db, StoreSettings::default()).await?;
 //! // let store = Store::connect("postgres://meet@db.example/meet").await?;
 //! let ada = store
@@ -142,6 +141,7 @@ pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::{ConnectSettings, TlsMode, TlsSettings};
 pub use database::{ReplicaState, ReplicaStatus};
 pub use doctor::{Check, DoctorSettings, Finding, Report, Severity};
+pub use entity::MIGRATION_TABLE;
 pub use erasure::ErasureReceipt;
 pub use error::REQUIRED_MIGRATION;
 pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject, TimeLimit};
@@ -234,7 +234,12 @@ deliveries_of!(Store, Acting, Unit);
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
-/// Compiles its example.
+/// Compiles its examples.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/REPLICATION.md")]
 struct Replication;
+
+/// Compiles its examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/MIGRATIONS.md")]
+struct Migrations;

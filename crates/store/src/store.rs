@@ -271,14 +271,11 @@ enum Once<T, E> {
     Again(E),
 }
 
-/// Where it is counted which migrations were applied.
-pub(crate) const MIGRATION_TABLE: &str = "seaql_migrations";
-
 /// The row that the newest migration of this build has left.
 pub(crate) fn applied_migration() -> SelectStatement {
     Query::select()
         .column(Alias::new("version"))
-        .from(Alias::new(MIGRATION_TABLE))
+        .from(Alias::new(entity::MIGRATION_TABLE))
         .and_where(Expr::col(Alias::new("version")).eq(REQUIRED_MIGRATION))
         .take()
 }

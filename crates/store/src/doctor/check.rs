@@ -101,7 +101,7 @@ checks! {
         "Synchronise both machines' clocks: the store's is what events, bans and media nodes go by."
     Pooler "pooler" Note
         "A pooler in transaction mode stands between: no session is this process's own. (One that gives sessions cannot be told from the server.)"
-        "Nothing, if it is meant: open the store with pgbouncer=true, and run migrations past the pooler."
+        "Nothing, if it is meant: open the store with pgbouncer=true."
     NoLimits "no_limits" Warning
         "The sessions have no lock_timeout or statement_timeout: each change takes three round trips to set its own."
         "ALTER ROLE <role> SET lock_timeout = '5s'; ALTER ROLE <role> SET statement_timeout = '30s';"

@@ -3,7 +3,7 @@
 use super::{Check, Examined, Finding};
 use crate::database::statement::Query;
 use crate::error::Result;
-use crate::store::MIGRATION_TABLE;
+use entity::MIGRATION_TABLE;
 
 /// The migrations that this build knows, in their order. A test holds the list equal to what there is.
 pub const MIGRATIONS: &[&str] = &[

@@ -6,7 +6,7 @@ use super::{Check, Examined, Finding};
 use crate::database::statement::Query;
 use crate::error::Result;
 use crate::schema::home;
-use crate::store::MIGRATION_TABLE;
+use entity::MIGRATION_TABLE;
 
 /// What the store needs on each table, the table of migrations left out, of which it needs SELECT.
 const TABLES: &[(&str, &[&str])] = &[

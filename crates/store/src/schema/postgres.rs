@@ -1,7 +1,7 @@
 //! PostgreSQL's catalogs. All that is asked of them is the same from version 14 to 18, where it was tried, and readable by anybody.
 
 use crate::database::statement::Query;
-use crate::store::MIGRATION_TABLE;
+use entity::MIGRATION_TABLE;
 
 /// The schema that the tables lie in, by its number: that of the table of migrations as the session finds it, else the one in which a table
 /// would be made.

@@ -2,7 +2,7 @@
 
 use super::{ObjectKind, Objects};
 use crate::database::statement::Query;
-use crate::store::MIGRATION_TABLE;
+use entity::MIGRATION_TABLE;
 
 /// The kind `text` is that of a table's statement, for [`checks`].
 pub(super) fn query() -> Query {

@@ -32,7 +32,7 @@ pub async fn database_facts(raw: &Raw) -> Facts {
 const POSTGRES_FACTS: &str = "
     WITH tables AS (
         SELECT oid, relname FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'f', 'v', 'm') AND relname <> 'seaql_migrations'
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'f', 'v', 'm') AND relname <> 'conferencing_migrations'
             AND NOT relispartition
     )
     SELECT format('table %s', relname) FROM tables
@@ -62,7 +62,7 @@ const POSTGRES_FACTS: &str = "
 const SQLITE_FACTS: &str = r#"
     WITH tables AS (
         SELECT name, strict FROM pragma_table_list
-        WHERE schema = 'main' AND name NOT LIKE 'sqlite_%' AND name NOT IN ('seaql_migrations', 'audit_feed')
+        WHERE schema = 'main' AND name NOT LIKE 'sqlite_%' AND name NOT IN ('conferencing_migrations', 'audit_feed')
     )
     SELECT format('table %s%s', name, iif(strict, ', strict', '')) FROM tables
     UNION ALL
@@ -79,8 +79,7 @@ const SQLITE_FACTS: &str = r#"
 
 /// Name and statement of each table of ours, the statement without comments, quotes and line breaks.
 async fn sqlite_tables(raw: &Raw) -> Vec<(String, String)> {
-    let sql =
-        "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT IN ('seaql_migrations', 'audit_feed')";
+    let sql = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT IN ('conferencing_migrations', 'audit_feed')";
     let tables = raw.rows(sql).await.into_iter().map(|row| {
         let (table, sql): (String, String) = (row.try_get_by("name").unwrap(), row.try_get_by("sql").unwrap());
         let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
@@ -168,7 +167,7 @@ const POSTGRES_NAMES: &str = "
     SELECT format('%s %s %s', CASE contype WHEN 'p' THEN 'pk' WHEN 'f' THEN 'fk' WHEN 'c' THEN 'ck' ELSE 'uq' END,
         conrelid::regclass, conname)
     FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
-    WHERE connamespace = 'public'::regnamespace AND contype <> 'n' AND conrelid <> 'seaql_migrations'::regclass
+    WHERE connamespace = 'public'::regnamespace AND contype <> 'n' AND conrelid <> 'conferencing_migrations'::regclass
         AND NOT relispartition
     UNION ALL
     SELECT format('%s %s %s', CASE WHEN indisunique THEN 'uq' ELSE 'ix' END, indrelid::regclass, indexrelid::regclass)
@@ -188,7 +187,7 @@ const POSTGRES_NAMES: &str = "
 const SQLITE_NAMES: &str = r#"
     SELECT format('%s %s %s', iif(list."unique", 'uq', 'ix'), tables.name, list.name)
     FROM sqlite_master AS tables, pragma_index_list(tables.name) AS list
-    WHERE tables.type = 'table' AND tables.name <> 'seaql_migrations' AND list.origin <> 'pk'
+    WHERE tables.type = 'table' AND tables.name <> 'conferencing_migrations' AND list.origin <> 'pk'
     UNION ALL
     SELECT format('tr %s %s', tbl_name, name) FROM sqlite_master WHERE type = 'trigger' AND 'audit_feed' NOT IN (tbl_name, replace(name, 'tr_audit_logs_feed', 'audit_feed'))"#;
 
@@ -209,7 +208,7 @@ const POSTGRES_INDEXES: &str = "
             LEFT JOIN pg_attribute ON attrelid = indrelid AND attnum = number AND number <> 0),
         CASE WHEN indpred IS NULL THEN '' ELSE ' where' END)
     FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
-    WHERE relnamespace = 'public'::regnamespace AND NOT indisprimary AND relname <> 'seaql_migrations'
+    WHERE relnamespace = 'public'::regnamespace AND NOT indisprimary AND relname <> 'conferencing_migrations'
         AND NOT relispartition";
 
 const SQLITE_INDEXES: &str = r#"
@@ -217,7 +216,7 @@ const SQLITE_INDEXES: &str = r#"
             SELECT group_concat(coalesce(name, 'an expression'), ', ' ORDER BY seqno) FROM pragma_index_info(list.name)),
         iif(list.partial, ' where', ''))
     FROM sqlite_master AS tables, pragma_index_list(tables.name) AS list
-    WHERE tables.type = 'table' AND tables.name <> 'seaql_migrations' AND list.origin <> 'pk'"#;
+    WHERE tables.type = 'table' AND tables.name <> 'conferencing_migrations' AND list.origin <> 'pk'"#;
 
 /// The audit log and each of its partitions on PostgreSQL, by name: columns in order, owner, constraints, indexes and triggers, all
 /// called as the audit log calls them. A partition is right if it has what the audit log has.
@@ -253,11 +252,11 @@ const POSTGRES_PARTITIONS: &str = "
     SELECT format('%s trigger %s %s', relname, replace(pg_get_triggerdef(pg_trigger.oid), relname, 'audit_logs'), tgenabled)
     FROM family JOIN pg_trigger ON tgrelid = family.oid WHERE NOT tgisinternal";
 
-/// Everything in a database that is not SeaORM's own table, each with its full definition.
+/// Everything in a database that is not the table of migrations, each with its full definition.
 pub async fn snapshot(raw: &Raw) -> Facts {
     let sql = match raw.backend() {
         DbBackend::Sqlite => {
-            "SELECT concat_ws(' ', type, name, sql) FROM sqlite_master WHERE tbl_name <> 'seaql_migrations'"
+            "SELECT concat_ws(' ', type, name, sql) FROM sqlite_master WHERE tbl_name <> 'conferencing_migrations'"
         }
         _ => POSTGRES_SNAPSHOT,
     };
@@ -268,7 +267,7 @@ const POSTGRES_SNAPSHOT: &str = "
     WITH relations AS (
         SELECT pg_class.* FROM pg_class LEFT JOIN pg_index ON indexrelid = pg_class.oid
         WHERE relnamespace = 'public'::regnamespace
-            AND coalesce(indrelid, pg_class.oid) IS DISTINCT FROM to_regclass('public.seaql_migrations')
+            AND coalesce(indrelid, pg_class.oid) IS DISTINCT FROM to_regclass('public.conferencing_migrations')
     )
     SELECT format('relation %s %s %s', relkind, relname, CASE
         WHEN relkind IN ('i', 'I') THEN pg_get_indexdef(oid)

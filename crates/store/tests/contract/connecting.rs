@@ -28,9 +28,12 @@ async fn an_unmigrated_database_is_told_by_the_missing_migration(db: TestDb) {
     let (url, _folder) = empty_database(db.backend).await;
     for sql in [
         "",
-        // Somebody else's migrations.
+        // A service's own migrations.
         "CREATE TABLE seaql_migrations (version varchar(255) PRIMARY KEY, applied_at bigint);
          INSERT INTO seaql_migrations VALUES ('m20200101_000001_other', 0)",
+        // Others of ours.
+        "CREATE TABLE conferencing_migrations (version varchar(255) PRIMARY KEY, applied_at bigint);
+         INSERT INTO conferencing_migrations VALUES ('m20200101_000001_other', 0)",
     ] {
         if !sql.is_empty() {
             let pool = connect::open(&as_service(&url), &ConnectSettings::default())

@@ -151,9 +151,9 @@ async fn it_knows_the_migrations_that_there_are(_: TestDb) {
 
 async fn migrations_that_are_missing_or_unknown_are_found(db: TestDb) {
     let raw = db.raw().await;
-    raw.run("DELETE FROM seaql_migrations WHERE version LIKE '%audit_indexes'")
+    raw.run("DELETE FROM conferencing_migrations WHERE version LIKE '%audit_indexes'")
         .await;
-    raw.run("INSERT INTO seaql_migrations VALUES ('m20990101_000001_colours', 0)")
+    raw.run("INSERT INTO conferencing_migrations VALUES ('m20990101_000001_colours', 0)")
         .await;
     let report = examine(&db.store).await;
     the(&report, Check::MigrationPending, "m20261122_000004_audit_indexes");

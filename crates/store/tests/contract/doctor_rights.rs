@@ -65,7 +65,10 @@ async fn rights_that_are_too_many_are_found(db: TestDb) {
         ("DELETE ON users", "has DELETE on users"),
         ("TRUNCATE ON rooms", "has TRUNCATE on rooms"),
         ("SELECT ON audit_logs_before", "has SELECT on audit_logs_before"),
-        ("UPDATE ON seaql_migrations", "has UPDATE on seaql_migrations"),
+        (
+            "UPDATE ON conferencing_migrations",
+            "has UPDATE on conferencing_migrations",
+        ),
         ("CREATE ON SCHEMA public", "has CREATE on SCHEMA public"),
     ] {
         role.run(&format!("GRANT {grant} TO meet_app")).await;
@@ -119,8 +122,10 @@ async fn rights_that_are_missing_are_found(db: TestDb) {
 
 async fn it_needs_no_right_but_to_open_the_store(db: TestDb) {
     let role = Role::set(&db).await;
-    role.run("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM meet_app; GRANT SELECT ON seaql_migrations TO meet_app")
-        .await;
+    role.run(
+        "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM meet_app; GRANT SELECT ON conferencing_migrations TO meet_app",
+    )
+    .await;
     assert_eq!(role.app.store.check_schema().await.unwrap(), []);
     role.raw.run("DROP INDEX ix_rooms_live").await;
     let report = role.examine().await;

@@ -56,7 +56,7 @@ async fn what_a_newer_build_adds_is_no_difference(db: TestDb) {
         "ALTER TABLE rooms ADD COLUMN colour text",
         "CREATE TABLE chat_messages (id integer PRIMARY KEY, text text NOT NULL, CONSTRAINT ck_chat_text CHECK (text <> ''))",
         "CREATE INDEX ix_rooms_colour ON rooms (colour)",
-        "INSERT INTO seaql_migrations VALUES ('m20990101_000001_colours', 0)",
+        "INSERT INTO conferencing_migrations VALUES ('m20990101_000001_colours', 0)",
     ]) {
         raw.run(sql).await;
     }

@@ -15,6 +15,8 @@ crate::cases![
     @Postgres auditors_read_the_audit_log_alone,
     @Postgres a_new_partition_needs_no_further_rights,
     @Postgres a_trigger_that_was_switched_off_is_found,
+    @Postgres rights_on_other_tables_stay_as_they_are,
+    @Postgres a_start_with_nothing_to_migrate_needs_no_right_to,
 ];
 
 const GRANTS: &str = include_str!("../../../../docs/sql/grants.sql");
@@ -51,16 +53,24 @@ impl Roles {
         schema.db.close().await.unwrap();
         let owned = raw_of(&with_role(&url, &owner)).await;
         Migrator::up(&owned.db, None).await.unwrap();
-        let grants = GRANTS.replace("meet_app", &app).replace("meet_auditor", &auditor);
-        owned.run(&grants).await;
         owned.db.close().await.unwrap();
         server.db.close().await.unwrap();
-        Self {
+        let roles = Self {
             url,
             owner,
             app,
             auditor,
-        }
+        };
+        roles.grant().await;
+        roles
+    }
+
+    /// Runs docs/sql/grants.sql.
+    async fn grant(&self) {
+        let owned = self.raw_as(&self.owner).await;
+        let grants = GRANTS.replace("meet_app", &self.app);
+        owned.run(&grants.replace("meet_auditor", &self.auditor)).await;
+        owned.db.close().await.unwrap();
     }
 
     async fn raw_as(&self, role: &str) -> Raw {
@@ -230,13 +240,13 @@ async fn the_applications_role_has_no_other_rights(db: TestDb) {
             "audit_logs: INSERT, SELECT",
             "audit_logs_sequence: USAGE",
             "auth_providers: DELETE, INSERT, SELECT, UPDATE",
+            "conferencing_migrations: SELECT",
             "feed_checkpoints: INSERT, SELECT, UPDATE",
             "inbox: DELETE, INSERT, SELECT, UPDATE",
             "media_nodes: INSERT, SELECT, UPDATE",
             "recordings: INSERT, SELECT, UPDATE",
             "room_participants: INSERT, SELECT, UPDATE",
             "rooms: INSERT, SELECT, UPDATE",
-            "seaql_migrations: SELECT",
             "users: INSERT, SELECT, UPDATE",
         ]
     );
@@ -319,4 +329,63 @@ async fn a_trigger_that_was_switched_off_is_found(db: TestDb) {
             "audit_logs_default tr_audit_logs_no_truncate O",
         ]
     );
+}
+
+/// A service's own tables, functions and sequences stand beside ours, and somebody else than the owner has made some of them.
+async fn rights_on_other_tables_stay_as_they_are(db: TestDb) {
+    let roles = Roles::set(&db).await;
+    let owned = roles.raw_as(&roles.owner).await;
+    owned
+        .run(&format!(
+            "CREATE TABLE notes (id bigserial PRIMARY KEY, author uuid NOT NULL REFERENCES users (id), text text);
+             CREATE FUNCTION noted(uuid) RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM notes WHERE author = $1';
+             GRANT SELECT, INSERT, DELETE ON notes TO {0};
+             GRANT USAGE ON SEQUENCE notes_id_seq TO {0};
+             GRANT SELECT ON notes TO {1}, PUBLIC",
+            roles.app, roles.auditor
+        ))
+        .await;
+    raw_of(&roles.url)
+        .await
+        .run(&format!(
+            "CREATE TABLE others (id integer); GRANT ALL ON others TO {}",
+            roles.app
+        ))
+        .await;
+    // What default privileges have given on a month is taken back.
+    owned
+        .run(&format!(
+            "GRANT ALL ON audit_logs_before, users TO {}, PUBLIC",
+            roles.app
+        ))
+        .await;
+    let rights = "SELECT format('%s %s', oid::regclass, relacl) FROM pg_class WHERE relname IN ('notes', 'notes_id_seq', 'others')
+        UNION ALL SELECT format('%s %s', oid::regprocedure, proacl) FROM pg_proc WHERE proname = 'noted'
+        UNION ALL SELECT format('schema %s', nspacl) FROM pg_namespace WHERE nspname = 'public' ORDER BY 1";
+    let before = owned.texts(rights).await;
+    assert_eq!(before.len(), 5);
+    roles.grant().await;
+    assert_eq!(owned.texts(rights).await, before);
+    let app = roles.raw_as(&roles.app).await;
+    assert_eq!(app.number("SELECT noted(gen_random_uuid())").await, 0);
+    for (table, held) in [("audit_logs_before", ""), ("users", "INSERT, SELECT, UPDATE")] {
+        let sql = format!(
+            "SELECT coalesce(string_agg(privilege_type, ', ' ORDER BY privilege_type), '') FROM pg_class, aclexplode(relacl)
+            WHERE relname = '{table}' AND grantee IN (0, CURRENT_USER::regrole)"
+        );
+        assert_eq!(app.texts(&sql).await, [held], "{table}");
+    }
+}
+
+async fn a_start_with_nothing_to_migrate_needs_no_right_to(db: TestDb) {
+    let roles = Roles::set(&db).await;
+    let app = roles.raw_as(&roles.app).await;
+    let migrated = conferencing_migration::migrate(&app.db).await.unwrap();
+    assert_eq!(migrated.applied, Vec::<String>::new());
+    Migrator::status(&app.db).await.unwrap();
+    // Where something is pending, it is told that the right is wanting.
+    let owned = roles.raw_as(&roles.owner).await;
+    owned.run("DELETE FROM conferencing_migrations").await;
+    let refused = conferencing_migration::migrate(&app.db).await.unwrap_err();
+    assert!(refused.to_string().contains("permission denied"), "{refused}");
 }

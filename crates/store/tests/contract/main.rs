@@ -65,6 +65,9 @@ mod logged;
 mod logins;
 mod migrations;
 mod migrations_at_once;
+mod migrations_document;
+mod migrations_indexes;
+mod migrations_online;
 mod model;
 mod moderation;
 mod names;
@@ -146,6 +149,9 @@ fn main() -> std::process::ExitCode {
         logins::cases(),
         migrations::cases(),
         migrations_at_once::cases(),
+        migrations_document::cases(),
+        migrations_indexes::cases(),
+        migrations_online::cases(),
         model::cases(),
         moderation::cases(),
         names::cases(),

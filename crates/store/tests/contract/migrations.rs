@@ -1,6 +1,6 @@
 //! Migrations: forth, back, again, and half. Many at once are in migrations_at_once.rs.
 
-use conferencing_migration::{Migrator, MigratorTrait};
+use conferencing_migration::{Migrator, MigratorTrait, migrate};
 use conferencing_store::{Error, REQUIRED_MIGRATION, Store};
 use sea_orm::TransactionTrait;
 use tempfile::TempDir;
@@ -18,6 +18,8 @@ crate::cases![
     fresh_and_refresh_empty_a_database_in_use,
     reset_leaves_nothing,
     fresh_clears_away_what_is_in_its_way,
+    what_is_not_ours_is_never_dropped,
+    a_database_of_a_newer_build_is_left_as_it_is,
     a_failed_way_up_leaves_nothing_behind,
     a_failed_way_down_leaves_everything,
     a_migration_goes_with_the_transaction_of_its_caller,
@@ -146,9 +148,9 @@ async fn fresh_clears_away_what_is_in_its_way(db: TestDb) {
     let empty = empty(db.backend).await;
     let mut leftovers = vec![
         "CREATE TABLE rooms (id integer PRIMARY KEY)",
-        "CREATE TABLE doors (room integer NOT NULL REFERENCES rooms (id))",
+        "CREATE TABLE recordings (room integer NOT NULL REFERENCES rooms (id))",
         "INSERT INTO rooms (id) VALUES (1)",
-        "INSERT INTO doors (room) VALUES (1)",
+        "INSERT INTO recordings (room) VALUES (1)",
     ];
     if db.backend == Backend::Postgres {
         leftovers.extend([
@@ -163,6 +165,85 @@ async fn fresh_clears_away_what_is_in_its_way(db: TestDb) {
     Migrator::fresh(&empty.raw.db).await.unwrap();
     assert_eq!(catalog::snapshot(&empty.raw).await, schema);
     assert_eq!(applied(&empty.raw).await, all());
+}
+
+/// A service's own tables beside ours, one of which points at ours, and its own table of migrations.
+async fn what_is_not_ours_is_never_dropped(db: TestDb) {
+    let raw = with_fixture(&db).await;
+    let schema = catalog::snapshot(&db.raw().await).await;
+    let id = match db.backend {
+        Backend::Sqlite => "BLOB",
+        Backend::Postgres => "uuid",
+    };
+    raw.run(
+        "CREATE TABLE seaql_migrations (version text); INSERT INTO seaql_migrations VALUES ('m20300101_000001_notes')",
+    )
+    .await;
+    raw.run(&format!(
+        "CREATE TABLE notes (author {id} REFERENCES users (id) ON DELETE CASCADE); INSERT INTO notes SELECT id FROM users"
+    ))
+    .await;
+    let notes = raw.number("SELECT count(*) FROM notes").await;
+    assert_ne!(notes, 0);
+    let before = catalog::snapshot(&raw).await;
+    for way in ["fresh", "refresh", "reset", "down"] {
+        let refused = match way {
+            "fresh" => Migrator::fresh(&raw.db).await,
+            "refresh" => Migrator::refresh(&raw.db).await,
+            "reset" => Migrator::reset(&raw.db).await,
+            _ => Migrator::down(&raw.db, None).await,
+        };
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("point at ours"), "{way}: {refused}");
+        assert!(refused.contains("notes"), "{way}: {refused}");
+        assert_eq!(catalog::snapshot(&raw).await, before, "after {way}");
+        assert_eq!(applied(&raw).await, all(), "after {way}");
+        assert_eq!(raw.number("SELECT count(*) FROM notes").await, notes, "after {way}");
+    }
+    raw.run("DROP TABLE notes; CREATE TABLE notes (author text); INSERT INTO notes VALUES ('ada')")
+        .await;
+    Migrator::fresh(&raw.db).await.unwrap();
+    assert_eq!(raw.number("SELECT count(*) FROM users").await, 0);
+    assert_eq!(raw.number("SELECT count(*) FROM notes").await, 1);
+    assert_eq!(raw.number("SELECT count(*) FROM seaql_migrations").await, 1);
+    raw.run("DROP TABLE notes; DROP TABLE seaql_migrations").await;
+    assert_eq!(catalog::snapshot(&raw).await, schema);
+}
+
+/// Blue and green: the newer build has migrated, the older one is started again.
+async fn a_database_of_a_newer_build_is_left_as_it_is(db: TestDb) {
+    let raw = db.raw().await;
+    raw.run("INSERT INTO conferencing_migrations (version, applied_at) VALUES ('m29990101_000001_later', 0)")
+        .await;
+    let schema = catalog::snapshot(&raw).await;
+    let migrated = migrate(&raw.db).await.unwrap();
+    assert_eq!(migrated.applied, Vec::<String>::new());
+    assert_eq!(migrated.unknown, ["m29990101_000001_later"]);
+    Migrator::up(&raw.db, None).await.unwrap();
+    Migrator::status(&raw.db).await.unwrap();
+    assert_eq!(applied(&raw).await, all());
+    assert!(Migrator::get_pending_migrations(&raw.db).await.unwrap().is_empty());
+    Store::connect(&db.url).await.unwrap().health().await.unwrap();
+    // In a transaction of the caller's too.
+    let transaction = raw.db.begin().await.unwrap();
+    Migrator::up(&transaction, None).await.unwrap();
+    transaction.commit().await.unwrap();
+    // What lies below it is not reverted.
+    for steps in [Some(1), None] {
+        let refused = Migrator::down(&raw.db, steps).await.unwrap_err().to_string();
+        assert!(refused.contains("m29990101_000001_later"), "{refused}");
+    }
+    Migrator::refresh(&raw.db).await.unwrap_err();
+    Migrator::reset(&raw.db).await.unwrap_err();
+    assert_eq!(catalog::snapshot(&raw).await, schema);
+    // An older build that has something pending too applies it.
+    let older = empty(db.backend).await;
+    Migrator::up(&older.raw.db, Some(1)).await.unwrap();
+    older
+        .raw
+        .run("INSERT INTO conferencing_migrations (version, applied_at) VALUES ('m29990101_000001_later', 0)")
+        .await;
+    assert_eq!(migrate(&older.raw.db).await.unwrap().applied, all()[1..]);
 }
 
 /// Something that is in the way of the base schema halfway, something that is in the way of nearly its last statement, and

@@ -4,10 +4,11 @@ use std::ffi::OsStr;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use conferencing_migration::{Migrator, MigratorTrait};
+use conferencing_migration::{MigrateError, MigrateSettings, Migrator, MigratorTrait, apply, migrate};
+use conferencing_store::connect::{self, ConnectSettings};
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
@@ -24,28 +25,38 @@ crate::cases![
     a_look_at_the_status_disturbs_nobody,
     the_program_tells_how_it_went,
     a_database_that_is_away_is_one_sentence,
-    @Postgres a_pool_of_one_is_refused_at_once,
     whoever_waits_gets_the_lock_when_its_holder_dies,
-    @Postgres the_lock_outlasts_a_server_that_ends_idle_transactions,
+    whoever_waits_for_too_long_says_so,
 ];
 
 async fn is_migrated_once(empty: &Empty, model: &TestDb) {
-    let count = empty.raw.number("SELECT count(*) FROM seaql_migrations").await;
+    let count = empty.raw.number("SELECT count(*) FROM conferencing_migrations").await;
     assert_eq!(count, i64::try_from(all().len()).unwrap());
     assert_eq!(applied(&empty.raw).await, all());
     let schema = catalog::snapshot(&model.raw().await).await;
     assert_eq!(catalog::snapshot(&empty.raw).await, schema);
 }
 
-/// Opens so many pools, lets them all begin at the same moment, and expects every one to succeed.
+/// A pool of one connection.
+pub async fn narrow(url: &str) -> Raw {
+    let settings = ConnectSettings {
+        max_connections: Some(1),
+        acquire_timeout: Duration::from_secs(60),
+        ..ConnectSettings::default()
+    };
+    Raw {
+        db: connect::open(url, &settings).await.unwrap(),
+    }
+}
+
+/// Opens so many pools of one connection each, lets them all begin at the same moment, and expects every one to succeed.
 async fn at_once<F>(empty: &Empty, count: usize, act: impl Fn(usize, Raw) -> F)
 where
     F: Future<Output = Result<(), DbErr>> + Send + 'static,
 {
     let mut pools = Vec::new();
     for _ in 0..count {
-        // Past a pooler, which may have fewer connections than there are processes that wait for each other.
-        pools.push(raw_of(&empty.url).await);
+        pools.push(narrow(&empty.url).await);
     }
     let together = Arc::new(Barrier::new(count));
     let tasks: Vec<_> = pools
@@ -66,13 +77,26 @@ where
 
 async fn concurrent_pools_migrate_once(db: TestDb) {
     let empty = empty(db.backend).await;
-    at_once(&empty, 8, |_, pool| async move { Migrator::up(&pool.db, None).await }).await;
+    let applied = Arc::new(Mutex::new(Vec::new()));
+    at_once(&empty, 8, |_, pool| {
+        let applied = Arc::clone(&applied);
+        async move {
+            let migrated = migrate(&pool.db).await?;
+            applied.lock().unwrap().extend(migrated.applied);
+            Ok(())
+        }
+    })
+    .await;
+    // Each by one of them.
+    let mut applied = applied.lock().unwrap().clone();
+    applied.sort();
+    assert_eq!(applied, all());
     is_migrated_once(&empty, &db).await;
 }
 
 async fn concurrent_processes_migrate_once(db: TestDb) {
     let empty = empty(db.backend).await;
-    let programs: Vec<Child> = (0..6).map(|_| start(&empty.url, "up")).collect();
+    let programs: Vec<Child> = (0..8).map(|_| start(&empty.url, "up")).collect();
     for program in programs {
         let output = program.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -123,12 +147,12 @@ async fn the_program_tells_how_it_went(db: TestDb) {
     );
 }
 
-fn finished(program: Child) -> Output {
+pub fn finished(program: Child) -> Output {
     program.wait_with_output().unwrap()
 }
 
 /// Starts the program of the migration package.
-fn start(url: &str, command: &str) -> Child {
+pub fn start(url: &str, command: &str) -> Child {
     Command::new(program())
         .arg(command)
         .env("DATABASE_URL", url)
@@ -203,9 +227,8 @@ async fn whoever_waits_gets_the_lock_when_its_holder_dies(db: TestDb) {
         // A waiting SQLite shows nowhere; the lock is the file's, and goes with the transaction.
         Backend::Sqlite => holder.rollback().await.unwrap(),
         Backend::Postgres => {
-            let waits = "SELECT count(*) FROM pg_stat_activity
-                WHERE datname = current_database() AND query LIKE 'SELECT pg_try_advisory_xact_lock%'
-                    AND state = 'idle in transaction'";
+            // It has no transaction open between two tries.
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'ROLLBACK' AND state = 'idle'";
             until(&empty.raw, waits).await;
             assert!(!waiting.is_finished());
             assert_eq!(catalog::snapshot(&empty.raw).await, Facts::new());
@@ -236,37 +259,27 @@ async fn hold_lock(raw: &Raw, backend: Backend) -> DatabaseTransaction {
     }
 }
 
-/// The connection that has the lock is idle while the other one works. `idle_in_transaction_session_timeout`, which
-/// administrators like to set, must not end it.
-async fn the_lock_outlasts_a_server_that_ends_idle_transactions(db: TestDb) {
-    let raw = db.raw().await;
-    let obstacle = raw.db.begin().await.unwrap();
-    obstacle
-        .execute_unprepared("LOCK TABLE seaql_migrations")
-        .await
-        .unwrap();
-    let setting = "DO $$ BEGIN
-        EXECUTE format('ALTER DATABASE %I SET idle_in_transaction_session_timeout = 500', current_database());
-    END $$";
-    raw.execute(setting).await.unwrap();
-    let url = db.url.clone();
-    let migrating = tokio::spawn(async move { Migrator::up(&to_migrate(&url).await.db, None).await });
-
-    let holders = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
-        WHERE locktype = 'advisory' AND granted AND datname = current_database()";
-    until(&raw, holders).await;
-    let idle_long_or_gone = format!(
-        "SELECT CASE WHEN ({holders} AND state_change > clock_timestamp() - interval '700 ms') = 0 THEN 1 ELSE 0 END"
-    );
-    until(&raw, &idle_long_or_gone).await;
-    let held = raw.number(holders).await;
-    obstacle.rollback().await.unwrap();
-    let migrated = migrating.await.unwrap();
-    assert_eq!(
-        held, 1,
-        "another process could have begun to migrate as well: {migrated:?}"
-    );
-    migrated.unwrap();
+async fn whoever_waits_for_too_long_says_so(db: TestDb) {
+    let empty = empty(db.backend).await;
+    let other = raw_of(&empty.url).await;
+    let holder = hold_lock(&other, db.backend).await;
+    let settings = ConnectSettings {
+        max_connections: Some(1),
+        // SQLite's patience with whoever writes is the connection's.
+        acquire_timeout: Duration::from_millis(200),
+        ..ConnectSettings::default()
+    };
+    let pool = connect::open(&empty.url, &settings).await.unwrap();
+    let impatient = MigrateSettings {
+        wait_for_others: Duration::from_millis(200),
+        ..MigrateSettings::default()
+    };
+    let refused = apply::<Migrator>(&pool, &impatient).await.unwrap_err();
+    assert!(matches!(refused, MigrateError::Locked { .. }), "{refused:?}");
+    assert_eq!(catalog::snapshot(&empty.raw).await, Facts::new());
+    holder.rollback().await.unwrap();
+    apply::<Migrator>(&pool, &impatient).await.unwrap();
+    is_migrated_once(&empty, &db).await;
 }
 
 async fn a_database_that_is_away_is_one_sentence(db: TestDb) {
@@ -275,7 +288,7 @@ async fn a_database_that_is_away_is_one_sentence(db: TestDb) {
             let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let port = nobody.local_addr().unwrap().port();
             drop(nobody);
-            format!("postgres://meet:secret@127.0.0.1:{port}/meet?connect_timeout=1")
+            format!("postgres://meet:secret@127.0.0.1:{port}/meet")
         }
         Backend::Sqlite => "sqlite:///nowhere/secret.sqlite".to_owned(),
     };
@@ -292,23 +305,4 @@ async fn a_database_that_is_away_is_one_sentence(db: TestDb) {
             assert!(!said.contains("secret"), "{said}");
         }
     }
-}
-
-async fn a_pool_of_one_is_refused_at_once(_: TestDb) {
-    let empty = empty(Backend::Postgres).await;
-    let mut options = sea_orm::ConnectOptions::new(empty.url.clone());
-    options.max_connections(1);
-    let pool = sea_orm::Database::connect(options).await.unwrap();
-    let begun = Instant::now();
-    let refused = Migrator::up(&pool, None).await.unwrap_err().to_string();
-    assert!(refused.contains("two connections"), "{refused}");
-    // Not the pool's patience of many seconds.
-    assert!(begun.elapsed() < Duration::from_secs(5));
-    assert_eq!(
-        empty
-            .raw
-            .number("SELECT count(*) FROM pg_class WHERE relname = 'users'")
-            .await,
-        0
-    );
 }

@@ -595,7 +595,7 @@ async fn a_migration_that_was_cut_off_goes_on(db: TestDb) {
     let before = catalog::snapshot(&raw).await;
     raw.run(PROMISE).await;
     let name = all().pop().unwrap();
-    raw.run(&format!("INSERT INTO seaql_migrations VALUES ('{name}', 0)"))
+    raw.run(&format!("INSERT INTO conferencing_migrations VALUES ('{name}', 0)"))
         .await;
     Migrator::down(&raw.db, Some(1)).await.unwrap();
     assert_eq!(catalog::snapshot(&raw).await, before);

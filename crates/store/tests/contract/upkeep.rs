@@ -19,7 +19,11 @@ async fn a_store_says_whether_it_is_well(db: TestDb) {
         Backend::Sqlite => "SQLite",
     };
     assert_eq!((health.database, health.migration), (database, REQUIRED_MIGRATION));
-    db.raw().await.execute("DELETE FROM seaql_migrations").await.unwrap();
+    db.raw()
+        .await
+        .execute("DELETE FROM conferencing_migrations")
+        .await
+        .unwrap();
     let ill = db.store.health().await;
     assert!(matches!(ill, Err(Error::Unmigrated { .. })), "{ill:?}");
     db.store.close().await.unwrap();
