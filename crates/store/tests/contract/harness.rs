@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::address::with_database;
 use crate::past_pooler;
-use crate::through::as_service;
+use crate::through::{as_service, pooler};
 
 /// A case's body: it fails by panicking.
 pub type Body = fn(TestDb) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -222,6 +222,9 @@ impl Raw {
 
     /// Has a pooler open new sessions, with the settings that the database has by now. It is for a pool of one.
     pub async fn end_other_sessions(&self) {
+        if pooler().is_none() {
+            return;
+        }
         let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
         self.rows(&format!("SELECT pg_terminate_backend(pid) {others}")).await;
         while self.number(&format!("SELECT count(*) {others}")).await > 0 {}
