@@ -15,7 +15,7 @@ use crate::clock::{self, Ids};
 use crate::database::connect::Background;
 use crate::database::lease::Connections;
 use crate::database::{Dialect, Replicas, Transaction};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::settings::{EmptyRoomPolicy, ModerationReasons, RetryPolicy, StoreSettings};
 use crate::telemetry;
 use crate::tokens::KeyRing;
@@ -59,6 +59,11 @@ impl Context {
     pub(crate) fn new(db: DatabaseConnection, failover: Option<Background>, settings: StoreSettings) -> Result<Self> {
         let dialect = Dialect::of(&db);
         let replicas = settings.replicas.open(&settings.connect)?;
+        if dialect == Dialect::Sqlite && replicas.is_some() {
+            return Err(Error::Address {
+                reason: "a replica is of PostgreSQL, and the database is not".to_owned(),
+            });
+        }
         let mut context = Self::of(db, dialect, settings);
         if let Some(inner) = Arc::get_mut(&mut context.inner) {
             inner.background.extend(failover);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use conferencing_migration::{Migrator, MigratorTrait};
 use conferencing_store::connect::{self, ConnectSettings};
-use conferencing_store::{Actor, Error, REQUIRED_MIGRATION, Store, StoreSettings};
+use conferencing_store::entity::Secret;
+use conferencing_store::{Actor, Error, REQUIRED_MIGRATION, ReplicaSettings, Store, StoreSettings};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 
 use crate::harness::{Backend, TestDb, empty_database, settings};
@@ -18,6 +19,7 @@ crate::cases![
     a_database_that_does_not_exist_is_unreachable,
     a_closed_store_says_so,
     an_unknown_parameter_is_refused_by_its_name,
+    addresses_of_replicas_are_looked_at_when_a_store_is_made,
     @Postgres an_address_sets_what_it_says,
     the_document_has_every_setting,
     @Sqlite a_database_in_memory_lives_as_long_as_its_store,
@@ -271,4 +273,40 @@ async fn an_sqlite_file_keeps_what_was_committed_and_checks_references(db: TestD
             assert_eq!(found, value, "{pragma}");
         }
     }
+}
+
+/// Whether anybody answers there is seen later: a replica that is away keeps no store from opening.
+async fn addresses_of_replicas_are_looked_at_when_a_store_is_made(db: TestDb) {
+    let with = |address: &str| {
+        let replicas = ReplicaSettings {
+            addresses: vec![Secret::new(address)],
+            ..ReplicaSettings::default()
+        };
+        let url = db.service_url();
+        async move { Store::connect_with(&url, StoreSettings { replicas, ..settings() }).await }
+    };
+    for address in [
+        "postgres://meet:hunter2@a.example,b.example/meet",
+        "postgres://meet:hunter2@a.example/meet?hunter3=1",
+        "sqlite://replica.sqlite",
+    ] {
+        let refused = with(address).await;
+        let Err(error @ Error::Address { .. }) = refused else {
+            panic!("{address}: {refused:?}");
+        };
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+    let away = with("postgres://meet:hunter2@127.0.0.1:1/meet").await;
+    if db.backend == Backend::Sqlite {
+        assert!(matches!(away, Err(Error::Address { .. })), "{away:?}");
+        return;
+    }
+    let store = away.unwrap();
+    assert_eq!(store.replica_status()[0].server, "127.0.0.1:1");
+    // The primary answers.
+    let user = db.user("somebody").await;
+    let token = store.commit_token().await.unwrap();
+    let found = store.replica_reads().after(token).users().get(user.id).await;
+    assert_eq!(found.unwrap().id, user.id);
+    store.close().await.unwrap();
 }
