@@ -122,6 +122,14 @@ impl Default for ReplicaSettings {
 }
 
 impl ReplicaSettings {
+    /// The variables of [`ReplicaSettings::from_environment`].
+    pub const VARIABLES: [&str; 4] = [
+        "DATABASE_REPLICAS",
+        "DATABASE_REPLICA_MAX_LAG",
+        "DATABASE_REPLICA_WAIT",
+        "DATABASE_REPLICA_PROBE",
+    ];
+
     /// The default, with what the environment says: DATABASE_REPLICAS, addresses with white space between them;
     /// DATABASE_REPLICA_MAX_LAG, DATABASE_REPLICA_WAIT and DATABASE_REPLICA_PROBE, times such as `10s`.
     ///
@@ -129,13 +137,14 @@ impl ReplicaSettings {
     /// [`crate::Error::Setting`] for a variable that is no time.
     pub fn from_environment() -> Result<Self> {
         let mut settings = Self::default();
-        if let Ok(addresses) = std::env::var("DATABASE_REPLICAS") {
+        let [addresses, max_lag, wait, probe] = Self::VARIABLES;
+        if let Ok(addresses) = std::env::var(addresses) {
             settings.addresses = addresses.split_whitespace().map(Secret::new).collect();
         }
         for (name, to) in [
-            ("DATABASE_REPLICA_MAX_LAG", &mut settings.max_lag),
-            ("DATABASE_REPLICA_WAIT", &mut settings.wait),
-            ("DATABASE_REPLICA_PROBE", &mut settings.probe),
+            (max_lag, &mut settings.max_lag),
+            (wait, &mut settings.wait),
+            (probe, &mut settings.probe),
         ] {
             if let Some(time) = connect::time_from_environment(name)? {
                 *to = time;

@@ -204,6 +204,7 @@ async fn the_document_has_every_setting(_: TestDb) {
     let names: Vec<String> = connect::PARAMETERS
         .iter()
         .map(|one| format!("| `{}` | `{}` |", one.name, one.variable()))
+        .chain(ReplicaSettings::VARIABLES.map(|variable| format!("| `{variable}` |")))
         .collect();
     for name in &names {
         assert!(
