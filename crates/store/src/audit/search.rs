@@ -191,9 +191,18 @@ fn split(dialect: Dialect, filter: &AuditFilter) -> Split {
     Split { lead, left, by_action }
 }
 
-fn window(filter: &AuditFilter) -> impl Iterator<Item = &'static str> {
-    let since = filter.since.map(|_| r#""timestamp" >= :since"#);
-    let until = filter.until.map(|_| r#""timestamp" < :until"#);
+/// The bounds of the time. One that the page's cursor implies is left out: of several at one end, PostgreSQL 18 begins at a looser one, and
+/// walks from there.
+fn window(filter: &AuditFilter, page: Option<&PageRequest>) -> impl Iterator<Item = &'static str> {
+    let behind = page.and_then(|page| Some((page.order(), page.cursor()?.at)));
+    let since = filter
+        .since
+        .filter(|since| !matches!(behind, Some((Order::OldestFirst, at)) if at >= *since));
+    let until = filter
+        .until
+        .filter(|until| !matches!(behind, Some((Order::NewestFirst, at)) if at < *until));
+    let since = since.map(|_| r#""timestamp" >= :since"#);
+    let until = until.map(|_| r#""timestamp" < :until"#);
     since.into_iter().chain(until)
 }
 
@@ -213,7 +222,7 @@ pub(crate) fn page(dialect: Dialect, filter: &AuditFilter, page: &PageRequest, w
     // The first comparison says nothing new, but it is one by which PostgreSQL leaves partitions out.
     let beyond = format!(r#""timestamp" {comparison}= :at AND ("timestamp", id) {comparison} (:at, :last)"#);
     let beyond = page.cursor().map(|_| beyond.as_str());
-    let window: Vec<&str> = window(filter)
+    let window: Vec<&str> = window(filter, Some(page))
         .map(|condition| -> &str { condition })
         .chain(beyond)
         .collect();
@@ -312,7 +321,7 @@ pub(crate) fn count(dialect: Dialect, filter: &AuditFilter) -> Query {
     let Split { lead, left, by_action } = split(dialect, filter);
     let named: Vec<String> = lead.map(Subject::is_named).into_iter().chain(left).collect();
     let actions = by_action.then(|| one_of_actions(dialect));
-    let rest: Vec<&str> = actions.into_iter().chain(window(filter)).collect();
+    let rest: Vec<&str> = actions.into_iter().chain(window(filter, None)).collect();
     let all = all_of(named.iter().map(String::as_str).chain(rest));
     let sql = format!("SELECT count(*) AS events FROM audit_logs WHERE {all}");
     bound(Query::new(sql), filter)

@@ -285,9 +285,17 @@ async fn audit(on: &Recorder) {
             address: on_bit(6).then_some([127, 0, 0, 1].into()),
         };
         let _ = audit.count(&filter).await;
-        for page in pages() {
-            let _ = audit.list(&filter, &page).await;
-            let _ = audit.list_with_names(&filter, &page).await;
+        // The pages' cursor lies within the times, and beyond them, where it leaves neither out.
+        let beyond = AuditFilter {
+            since: filter.since.map(|since| since + chrono::TimeDelta::days(1)),
+            until: filter.until.map(|until| until - chrono::TimeDelta::days(1)),
+            ..filter.clone()
+        };
+        for filter in [&filter, &beyond] {
+            for page in pages() {
+                let _ = audit.list(filter, &page).await;
+                let _ = audit.list_with_names(filter, &page).await;
+            }
         }
     }
 }
