@@ -46,6 +46,24 @@ struct Inner {
     opening: String,
 }
 
+impl Inner {
+    fn of(db: DatabaseConnection, dialect: Dialect, settings: StoreSettings) -> Self {
+        Self {
+            connections: Connections::of(db, settings.connect.patience()),
+            replicas: None,
+            background: Vec::new(),
+            dialect,
+            opening: opening(&settings),
+            settings,
+            shared: std::sync::Mutex::default(),
+            turn: Arc::default(),
+            committed: Notify::new(),
+            closed: AtomicBool::new(false),
+            sets_limits: AtomicBool::new(false),
+        }
+    }
+}
+
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context")
@@ -58,39 +76,26 @@ impl Context {
     /// With the replicas that the settings name, which are looked at from now on, and the task that follows failovers of `db`.
     pub(crate) fn new(db: DatabaseConnection, failover: Option<Background>, settings: StoreSettings) -> Result<Self> {
         let dialect = Dialect::of(&db);
-        let replicas = settings.replicas.open(&settings.connect)?;
+        let replicas = Replicas::open(&settings.replicas, &settings.connect)?.map(Arc::new);
         if dialect == Dialect::Sqlite && replicas.is_some() {
             return Err(Error::Address {
                 reason: "a replica is of PostgreSQL, and the database is not".to_owned(),
             });
         }
-        let mut context = Self::of(db, dialect, settings);
-        if let Some(inner) = Arc::get_mut(&mut context.inner) {
-            inner.background.extend(failover);
-            if let Some(replicas) = replicas.map(Arc::new) {
-                let watch = Arc::clone(&replicas).watch(inner.connections.clone());
-                inner.background.push(Background::run(watch));
-                inner.replicas = Some(replicas);
-            }
+        let mut inner = Inner::of(db, dialect, settings);
+        inner.background.extend(failover);
+        if let Some(replicas) = &replicas {
+            let watch = Arc::clone(replicas).watch(inner.connections.clone());
+            inner.background.push(Background::run(watch));
         }
-        Ok(context)
+        inner.replicas = replicas;
+        Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Alone, without replicas and failover.
     pub(crate) fn of(db: DatabaseConnection, dialect: Dialect, settings: StoreSettings) -> Self {
         Self {
-            inner: Arc::new(Inner {
-                connections: Connections::of(db, settings.connect.patience()),
-                replicas: None,
-                background: Vec::new(),
-                dialect,
-                opening: opening(&settings),
-                settings,
-                shared: std::sync::Mutex::default(),
-                turn: Arc::default(),
-                committed: Notify::new(),
-                closed: AtomicBool::new(false),
-                sets_limits: AtomicBool::new(false),
-            }),
+            inner: Arc::new(Inner::of(db, dialect, settings)),
         }
     }
 

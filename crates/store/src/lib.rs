@@ -139,7 +139,7 @@ pub use audit::{
 };
 pub use auth_providers::{ProviderAccount, ProviderTokens, Reencrypted};
 pub use connect::{ConnectSettings, TlsMode, TlsSettings};
-pub use database::{ReplicaState, ReplicaStatus};
+pub use database::{ReplicaSettings, ReplicaState, ReplicaStatus};
 pub use doctor::{Check, DoctorSettings, Finding, Report, Severity};
 pub use entity::MIGRATION_TABLE;
 pub use erasure::ErasureReceipt;
@@ -155,9 +155,7 @@ pub use recordings::{EgressReport, EgressState, NewRecording, RecordingMeasures,
 pub use replica_reads::{CommitToken, ReplicaReads};
 pub use rooms::{EndedRoom, NewRoom, RoomChanges, RoomFilter, Schedule};
 pub use schema::{ObjectKind, SchemaDifference};
-pub use settings::{
-    Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, ReplicaSettings, RetryPolicy, StoreSettings,
-};
+pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, RetryPolicy, StoreSettings};
 pub use store::Store;
 pub use tokens::{KeyRing, TokenKey};
 pub use unit::{Acting, Unit};

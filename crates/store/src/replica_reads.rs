@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Instant;
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::context::Context;
-use crate::database::{Dialect, Executor, PRIMARY_POSITION, fault, position};
+use crate::database::{Dialect, Executor, PRIMARY_POSITION, position};
 use crate::error::{Error, Invalid, Result, Rule};
 use crate::telemetry;
 use crate::unit::Source;
@@ -22,20 +21,16 @@ pub struct CommitToken(u64);
 
 impl CommitToken {
     /// A token of [`Store::commit_token`](crate::Store::commit_token): one statement, on the primary.
-    pub(crate) async fn take(context: &Context) -> Result<Self> {
+    pub(crate) async fn take<S: Source>(source: &S) -> Result<Self> {
         const DURING: &str = "commit_token";
-        if context.dialect() == Dialect::Sqlite {
+        let dialect = source.context().dialect();
+        if dialect == Dialect::Sqlite {
             return Ok(Self::default());
         }
-        telemetry::observe(DURING, async {
-            let statement = Statement::from_string(context.dialect().backend(), PRIMARY_POSITION);
-            let failed = |error| fault::read(context.dialect(), &error, DURING, false);
-            let begun = Instant::now();
-            let row = context.connections().query_one_raw(statement).await.map_err(failed)?;
-            context.sent(DURING, begun);
-            row.map_or(Ok(Self::default()), |row| position(&row).map(Self).map_err(failed))
-        })
-        .await
+        let statement = Statement::from_string(dialect.backend(), PRIMARY_POSITION);
+        let rows = source.rows(DURING, statement).await?;
+        let position = rows.first().map_or(Ok(0), position);
+        position.map(Self).map_err(|error| source.failed(&error, DURING))
     }
 }
 
@@ -99,10 +94,8 @@ impl ReplicaReads {
     /// [`wait`](crate::ReplicaSettings::wait); then the primary is asked. One round trip more than without a token.
     #[must_use]
     pub fn after(&self, token: CommitToken) -> Self {
-        Self {
-            context: self.context.clone(),
-            after: self.after.max(token),
-        }
+        let after = self.after.max(token);
+        Self { after, ..self.clone() }
     }
 }
 
@@ -117,25 +110,17 @@ impl Source for ReplicaReads {
         &self.context
     }
 
-    fn rows(
-        &self,
-        during: &'static str,
-        statement: Statement,
-    ) -> impl Future<Output = Result<Vec<QueryResult>>> + Send {
-        telemetry::observe(during, async move {
-            let begun = Instant::now();
-            let read = match self.context.replicas() {
-                Some(replicas) => replicas.rows(&statement, self.after.0).await,
-                None => None,
-            };
-            let (rows, served_by) = match read {
-                Some(rows) => (rows, "replica"),
-                None => (self.executor().query_all_raw(statement).await, "primary"),
-            };
-            telemetry::read_from(served_by);
-            self.context.sent(during, begun);
-            rows.map_err(|error| self.failed(&error, during))
-        })
+    async fn ask(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let read = match self.context.replicas() {
+            Some(replicas) => replicas.rows(&statement, self.after.0).await,
+            None => None,
+        };
+        let (rows, served_by) = match read {
+            Some(rows) => (rows, "replica"),
+            None => (self.executor().query_all_raw(statement).await, "primary"),
+        };
+        telemetry::read_from(served_by);
+        rows
     }
 }
 

@@ -140,7 +140,7 @@ impl Store {
     /// # Errors
     /// [`Error::Transient`] when the database does not answer.
     pub async fn commit_token(&self) -> Result<CommitToken> {
-        CommitToken::take(&self.context).await
+        CommitToken::take(self).await
     }
 
     /// The replicas as they were when they were last looked at; asks nobody.

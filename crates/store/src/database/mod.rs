@@ -16,6 +16,6 @@ mod transaction;
 pub(crate) use bounded::Bounded;
 pub(crate) use dialect::{Dialect, LookUp, Rows};
 pub(crate) use replicas::{PRIMARY_POSITION, Replicas, position};
-pub use replicas::{ReplicaState, ReplicaStatus};
+pub use replicas::{ReplicaSettings, ReplicaState, ReplicaStatus};
 pub use transaction::Executor;
 pub(crate) use transaction::Transaction;

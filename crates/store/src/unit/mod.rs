@@ -49,10 +49,16 @@ pub trait Source: sealed::Sealed + Send + Sync {
     ) -> impl Future<Output = Result<Vec<QueryResult>>> + Send {
         telemetry::observe(during, async move {
             let begun = Instant::now();
-            let rows = self.executor().query_all_raw(statement).await;
+            let rows = self.ask(statement).await;
             self.context().sent(during, begun);
             rows.map_err(|error| self.failed(&error, during))
         })
+    }
+
+    /// Sends the statement of [`Source::rows`] to who answers it.
+    #[doc(hidden)]
+    fn ask(&self, statement: Statement) -> impl Future<Output = Result<Vec<QueryResult>, DbErr>> + Send {
+        async move { self.executor().query_all_raw(statement).await }
     }
 
     /// Translates an error of a read, and remembers it where it spoils a transaction.

@@ -4,11 +4,14 @@
 //! replica for what it has replayed. A replica has what the primary had when it was last seen at a position not beyond the replica's; the
 //! time from then to the newest look at the primary is the lag, at most. While the primary does not answer, nobody gets further behind.
 
+mod settings;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use entity::Secret;
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
 use tokio::sync::watch;
 
@@ -16,6 +19,8 @@ use super::lease::Connections;
 use super::{Dialect, connect, fault};
 use crate::error::{Error, Result};
 use crate::telemetry;
+
+pub use settings::ReplicaSettings;
 
 /// How long a server may take to tell its position.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
@@ -67,14 +72,6 @@ pub struct ReplicaStatus {
     pub lag: Option<Duration>,
 }
 
-/// What the monitor is told.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) max_lag: Duration,
-    pub(crate) wait: Duration,
-    pub(crate) probe: Duration,
-}
-
 #[derive(Debug)]
 struct Replica {
     server: String,
@@ -88,7 +85,7 @@ struct Replica {
 #[derive(Debug)]
 pub(crate) struct Replicas {
     all: Vec<Replica>,
-    bounds: Bounds,
+    settings: ReplicaSettings,
     /// Which is asked first, in turn.
     turn: AtomicUsize,
     seen: Mutex<Seen>,
@@ -126,23 +123,29 @@ impl Seen {
 }
 
 impl Replicas {
-    pub(crate) fn open(addresses: &[&str], settings: &connect::ConnectSettings, bounds: Bounds) -> Result<Self> {
-        let open = |address: &&str| {
-            let settings = settings.clone().with_address(address)?;
-            let (db, server) = connect::open_lazily(address, &settings)?;
+    /// None where there are none. They are reached with `connect`, and what their own addresses say.
+    pub(crate) fn open(settings: &ReplicaSettings, connect: &connect::ConnectSettings) -> Result<Option<Self>> {
+        if settings.addresses.is_empty() {
+            return Ok(None);
+        }
+        let settings = settings.checked()?.clone();
+        let open = |address: &Secret| {
+            let address = address.expose();
+            let connect = connect.clone().with_address(address)?;
+            let (db, server) = connect::open_lazily(address, &connect)?;
             Ok(Replica {
                 server,
-                connections: Connections::of(db, settings.patience()),
+                connections: Connections::of(db, connect.patience()),
                 position: AtomicU64::new(0),
                 state: watch::Sender::new((ReplicaState::Unknown, None)),
             })
         };
-        Ok(Self {
-            all: addresses.iter().map(open).collect::<Result<_>>()?,
-            bounds,
+        Ok(Some(Self {
+            all: settings.addresses.iter().map(open).collect::<Result<_>>()?,
+            settings,
             turn: AtomicUsize::new(0),
             seen: Mutex::default(),
-        })
+        }))
     }
 
     pub(crate) fn status(&self) -> Vec<ReplicaStatus> {
@@ -160,7 +163,7 @@ impl Replicas {
     /// Reads from a replica that has replayed `after`. None where the primary must be asked: no replica serves, or none was so far within
     /// the time for that.
     pub(crate) async fn rows(&self, statement: &Statement, after: u64) -> Option<Result<Vec<QueryResult>, DbErr>> {
-        let until = Instant::now() + self.bounds.wait;
+        let until = Instant::now() + self.settings.wait;
         for replica in self.serving(after) {
             let read = replica.connections.query_all_after(statement.clone(), after, until);
             let mut state = replica.state.subscribe();
@@ -210,7 +213,7 @@ impl Replicas {
                 seen.enter(Instant::now(), position);
             }
             futures_util::future::join_all(self.all.iter().map(|replica| self.look_at(replica))).await;
-            tokio::time::sleep(self.bounds.probe).await;
+            tokio::time::sleep(self.settings.probe).await;
         }
     }
 
@@ -225,7 +228,7 @@ impl Replicas {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let lag = seen.lag_of(position);
         let state = match lag {
-            Some(lag) if lag <= self.bounds.max_lag => ReplicaState::Serving,
+            Some(lag) if lag <= self.settings.max_lag => ReplicaState::Serving,
             _ => ReplicaState::Lagging,
         };
         replica.turn_to(state, lag);
