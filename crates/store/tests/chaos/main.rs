@@ -16,6 +16,8 @@ mod gauge;
 #[path = "../crash/ledger.rs"]
 mod ledger;
 mod pooler;
+#[path = "../support/runtime.rs"]
+mod runtime;
 #[path = "../support/through.rs"]
 mod through;
 mod traffic;
@@ -25,6 +27,8 @@ use std::pin::Pin;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+
+use runtime::block_on;
 
 struct Case {
     name: &'static str,
@@ -64,15 +68,6 @@ fn main() -> ExitCode {
         Trial::test(case.name, body).with_ignored_flag(!(case.is_prepared)())
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
 }
 
 /// A whole number that a variable may set.

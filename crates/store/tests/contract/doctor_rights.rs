@@ -37,6 +37,12 @@ impl Role {
     async fn examine(&self) -> Report {
         examine(&self.app.store).await
     }
+
+    /// Runs the remedy, after which nothing grave is left.
+    async fn is_mended_by(&self, remedy: &str) {
+        self.raw.run(remedy).await;
+        assert_eq!(grave(&self.examine().await), Vec::<String>::new(), "after {remedy}");
+    }
 }
 
 async fn a_superuser_and_an_owner_are_told_so(db: TestDb) {
@@ -74,13 +80,7 @@ async fn rights_that_are_too_many_are_found(db: TestDb) {
         role.run(&format!("GRANT {grant} TO meet_app")).await;
         let report = role.examine().await;
         let finding = the(&report, Check::RightsTooMany, what);
-        role.raw.run(&finding.remedy).await;
-        assert_eq!(
-            grave(&role.examine().await),
-            Vec::<String>::new(),
-            "after {}",
-            finding.remedy
-        );
+        role.is_mended_by(&finding.remedy).await;
     }
     // Held through everybody.
     role.run("GRANT DELETE ON audit_logs TO PUBLIC").await;
@@ -104,13 +104,7 @@ async fn rights_that_are_missing_are_found(db: TestDb) {
     ] {
         role.run(&format!("REVOKE {right} FROM meet_app")).await;
         let finding = the(&role.examine().await, Check::RightsMissing, what);
-        role.raw.run(&finding.remedy).await;
-        assert_eq!(
-            grave(&role.examine().await),
-            Vec::<String>::new(),
-            "after {}",
-            finding.remedy
-        );
+        role.is_mended_by(&finding.remedy).await;
     }
     // Without this one the counters cannot be looked at, which is a finding and no error.
     role.run("REVOKE SELECT ON room_participants FROM meet_app").await;

@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use crate::address::with_database;
 use crate::past_pooler;
+use crate::runtime::block_on;
 use crate::through::{as_service, pooler};
 
 /// A case's body: it fails by panicking.
@@ -409,15 +410,6 @@ pub fn run(cases: Vec<Case>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
 }
 
 fn run_case(body: Body, backend: Backend) -> Result<(), Failed> {

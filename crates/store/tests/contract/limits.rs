@@ -74,6 +74,16 @@ struct Stage {
     guests: Vec<user::Model>,
 }
 
+impl Stage {
+    /// Somebody whom no case has tried to seat before.
+    async fn join_another(&self, store: &Store) {
+        let system = store.acting(&Actor::system("test"));
+        let participants = system.participants();
+        let joined = participants.join(self.room.id, self.guests[1].id, Participant);
+        joined.await.unwrap();
+    }
+}
+
 async fn stage(db: &TestDb) -> Stage {
     let owner = db.user("owner").await;
     let room = db.room(&owner, 50).await;
@@ -243,12 +253,7 @@ async fn behind_a_pooler_each_change_has_its_limits(db: TestDb) {
     let store = Store::connect_with(&url, settings()).await.unwrap();
     assert_told_in_time(&store, &stage, TimeLimit::Lock).await;
     wire.executions();
-    let system = store.acting(&Actor::system("test"));
-    system
-        .participants()
-        .join(stage.room.id, stage.guests[1].id, Participant)
-        .await
-        .unwrap();
+    stage.join_another(&store).await;
     let opening = "BEGIN; SET LOCAL client_min_messages = 'error'; SET LOCAL lock_timeout = 200; \
                    SET LOCAL statement_timeout = 60000";
     assert_eq!(wire.executions(), [opening, "execute", "COMMIT"]);
@@ -271,12 +276,7 @@ async fn behind_a_pooler_with_a_limited_role_nothing_costs_more(db: TestDb) {
         .unwrap();
     assert_told_in_time(&store, &stage, TimeLimit::Lock).await;
     wire.executions();
-    let system = store.acting(&Actor::system("test"));
-    system
-        .participants()
-        .join(stage.room.id, stage.guests[1].id, Participant)
-        .await
-        .unwrap();
+    stage.join_another(&store).await;
     assert_eq!(wire.executions(), ["execute"]);
 }
 

@@ -21,6 +21,8 @@ mod metering;
 mod past_pooler;
 mod pooler;
 mod rows;
+#[path = "../support/runtime.rs"]
+mod runtime;
 #[path = "../support/through.rs"]
 mod through;
 mod violations;

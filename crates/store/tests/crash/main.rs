@@ -12,21 +12,27 @@
     reason = "a test fails by panicking, and looks past the store"
 )]
 
+mod appending;
 mod follower;
 mod ledger;
 mod postgres;
+#[path = "../support/runtime.rs"]
+mod runtime;
+#[path = "../support/script.rs"]
+mod script;
 mod sqlite;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use conferencing_migration::{Migrator, MigratorTrait};
-use conferencing_store::entity::{AuditLogId, RoomId, Secret, UserId};
-use conferencing_store::{Actor, ConnectSettings, NewRoom, NewUser, Observation, Result, Store, WriterSettings};
+use conferencing_store::entity::{RoomId, Secret, UserId};
+use conferencing_store::{Actor, ConnectSettings, NewRoom, NewUser, Store, WriterSettings};
 use libtest_mimic::{Arguments, Trial};
+
+use appending::{Append, observation, one_by_one};
+use runtime::block_on;
 
 const ROUNDS: usize = 10;
 const TASKS: usize = 32;
@@ -35,9 +41,6 @@ const EVENTS_A_ROUND: usize = 200;
 
 /// Far longer than anything that is waited for takes; after it a case fails instead of waiting for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What is on trial: appends an event with this text, and returns its id once it must survive a crash.
-type Append = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<AuditLogId>> + Send>> + Send + Sync>;
 
 /// A case for both backends: its name, and what appends to a room's audit log in it.
 #[derive(Clone, Copy)]
@@ -70,15 +73,6 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// `audit().append`, a unit of work for each event.
-fn one_by_one(store: &Store, room: RoomId) -> Append {
-    let acting = store.acting(&Actor::system("test"));
-    Arc::new(move |text| {
-        let acting = acting.clone();
-        Box::pin(async move { acting.audit().append(Some(room), observation(text)).await })
-    })
-}
-
 /// The audit writer, which writes those of all tasks together.
 fn in_batches(store: &Store, room: RoomId) -> Append {
     let (writer, actor) = (
@@ -89,11 +83,6 @@ fn in_batches(store: &Store, room: RoomId) -> Append {
         let (writer, actor) = (writer.clone(), actor.clone());
         Box::pin(async move { writer.append(&actor, Some(room), observation(text)).await })
     })
-}
-
-/// The event with which the texts are appended; `ledger` finds them by it.
-fn observation(text: String) -> Observation {
-    Observation::ProducerClosed { producer_id: text }
 }
 
 fn main() -> ExitCode {
@@ -123,15 +112,6 @@ fn main() -> ExitCode {
         );
     }
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
 }
 
 /// Migrates the database at `url`, and makes a room and a guest in it.

@@ -11,9 +11,10 @@ use conferencing_store::entity::RoomId;
 use conferencing_store::{Store, StoreSettings};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
+use crate::appending::Append;
 use crate::follower::{Follower, kick_for_ever};
 use crate::ledger::{Ledger, raw};
-use crate::{Append, CASES, Case, EVENTS_A_ROUND, ROUNDS, TASKS, prepare};
+use crate::{CASES, Case, EVENTS_A_ROUND, ROUNDS, TASKS, prepare};
 
 /// Names the case, the round, the room and, last, the database's address.
 const VARIABLE: &str = "CRASH_TEST_CHILD";

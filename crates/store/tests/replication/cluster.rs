@@ -1,9 +1,5 @@
 //! The servers.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-
 use conferencing_migration::{Migrator, MigratorTrait};
 use conferencing_store::entity::Secret;
 use conferencing_store::entity::{room, user};
@@ -12,13 +8,12 @@ use conferencing_store::{
 };
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 
+use crate::script::Script;
 use crate::until;
 
-/// Three servers, which are gone when this is dropped, and also when this process is killed.
+/// Three servers of `scripts/replicated-postgres`.
 pub struct Cluster {
-    script: Child,
-    commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    script: Script,
     urls: Vec<String>,
     /// The number of the primary, from 0.
     pub primary: usize,
@@ -27,22 +22,13 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/replicated-postgres");
-        let mut script = Command::new(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut cluster = Self {
-            commands: script.stdin.take(),
-            answers: BufReader::new(script.stdout.take().unwrap()),
+        let mut script = Script::start("replicated-postgres");
+        Self {
+            urls: (0..3).map(|_| script.answer()).collect(),
             script,
-            urls: Vec::new(),
             primary: 0,
             databases: 0,
-        };
-        cluster.urls = (0..3).map(|_| cluster.answer()).collect();
-        cluster
+        }
     }
 
     pub fn kill(&mut self, server: usize) {
@@ -62,7 +48,7 @@ impl Cluster {
         self.order(&format!("thaw {}", server + 1));
     }
 
-    pub fn promote(&mut self, server: usize) {
+    fn promote(&mut self, server: usize) {
         self.order(&format!("promote {}", server + 1));
         self.primary = server;
     }
@@ -73,15 +59,26 @@ impl Cluster {
     }
 
     fn order(&mut self, order: &str) {
-        writeln!(self.commands.as_mut().unwrap(), "{order}").unwrap();
-        assert_eq!(self.answer(), "done", "{order}");
+        self.script.order(order, "done");
     }
 
-    fn answer(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        assert!(line.ends_with('\n'), "the servers' script has ended");
-        line.trim_end().to_owned()
+    /// Promotes the one that has received most, as every acknowledged commit is on one of those that follow, and has the other one
+    /// follow it.
+    pub async fn fail_over(&mut self) {
+        let mut next = (0, 0);
+        let followers = self.followers();
+        for server in &followers {
+            let sql = "SELECT CAST(pg_last_wal_receive_lsn() - '0/0' AS text)";
+            let received = self.ask(*server, sql).await;
+            next = next.max((received.parse::<u64>().unwrap(), *server));
+        }
+        let (_, next) = next;
+        tokio::task::block_in_place(|| {
+            self.promote(next);
+            for other in followers.into_iter().filter(|server| *server != next) {
+                self.follow(other);
+            }
+        });
     }
 
     pub fn followers(&self) -> Vec<usize> {
@@ -176,14 +173,6 @@ impl Cluster {
         };
         stage.all_are(ReplicaState::Serving).await;
         stage
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // The end of its input tells it to clean up.
-        self.commands = None;
-        let _ = self.script.wait();
     }
 }
 

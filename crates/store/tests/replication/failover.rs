@@ -1,20 +1,18 @@
 //! The primary is killed and another server promoted, again and again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use conferencing_store::entity::{RoomId, Secret, UserId};
-use conferencing_store::{
-    Acting, Actor, ConnectSettings, Error, NewRoom, Observation, ReplicaSettings, RetryPolicy, Store, StoreSettings,
-};
+use conferencing_store::entity::{Secret, UserId};
+use conferencing_store::{Actor, ConnectSettings, Error, NewRoom, ReplicaSettings, RetryPolicy, Store, StoreSettings};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
-use tokio::sync::watch;
 
 use crate::PATIENCE;
+use crate::appending::{Run, one_by_one};
 use crate::cluster::{Cluster, named};
 use crate::follower::{Follower, kick_for_ever};
-use crate::ledger::{Ledger, raw};
+use crate::ledger::raw;
 
 const TASKS: usize = 16;
 /// What must be acknowledged before each kill.
@@ -107,12 +105,7 @@ pub async fn nobody_reads_from_the_server_before(cluster: &mut Cluster) {
     read_by_many(before.id).await;
     let former = cluster.primary;
     only_reads(cluster, former, "on").await;
-    let next = most_advanced(cluster, former).await;
-    let other = (0..3).find(|server| ![former, next].contains(server)).unwrap();
-    tokio::task::block_in_place(|| {
-        cluster.promote(next);
-        cluster.follow(other);
-    });
+    cluster.fail_over().await;
     // Connections to the former are used all the while.
     let reading = {
         let store = store.clone();
@@ -145,48 +138,6 @@ pub async fn nobody_reads_from_the_server_before(cluster: &mut Cluster) {
         cluster.kill(former);
         cluster.follow(former);
     });
-}
-
-/// What the tasks share.
-struct Run {
-    acting: Acting,
-    room: RoomId,
-    ledger: Mutex<Ledger>,
-    acknowledged: watch::Sender<usize>,
-    over: Arc<AtomicBool>,
-}
-
-impl Run {
-    async fn append(&self, task: usize) {
-        for number in 0.. {
-            if self.over.load(Ordering::SeqCst) {
-                return;
-            }
-            let producer_id = format!("{task}-{number}");
-            let event = Observation::ProducerClosed {
-                producer_id: producer_id.clone(),
-            };
-            let outcome = self.acting.audit().append(Some(self.room), event).await;
-            let mut ledger = self.ledger.lock().unwrap();
-            ledger.enter(producer_id, outcome);
-            self.acknowledged.send_replace(ledger.acknowledged());
-        }
-    }
-
-    /// Waits until so many more than now were acknowledged.
-    async fn more(&self, events: usize) {
-        let target = *self.acknowledged.borrow() + events;
-        let mut seen = self.acknowledged.subscribe();
-        let waited = tokio::time::timeout(PATIENCE, seen.wait_for(|count| *count >= target)).await;
-        if waited.is_err() {
-            let ledger = self.ledger.lock().unwrap();
-            panic!(
-                "nothing is acknowledged any more, after {} and {:?}",
-                ledger.acknowledged(),
-                ledger.errors()
-            );
-        }
-    }
 }
 
 /// How often the primary is killed.
@@ -226,13 +177,7 @@ pub async fn nothing_acknowledged_is_lost(cluster: &mut Cluster) {
         let over = Arc::clone(&over);
         tokio::spawn(kick_for_ever(store.clone(), room.id, guest.id, over))
     };
-    let run = Arc::new(Run {
-        acting: system,
-        room: room.id,
-        ledger: Mutex::default(),
-        acknowledged: watch::Sender::new(0),
-        over,
-    });
+    let run = Arc::new(Run::of(one_by_one(&store, room.id), Arc::clone(&over)));
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
             let run = Arc::clone(&run);
@@ -249,22 +194,19 @@ pub async fn nothing_acknowledged_is_lost(cluster: &mut Cluster) {
         let reads = store.replica_reads();
         let read = reads.rooms().get(room.id).await.unwrap();
         assert_eq!(read.id, room.id);
-        let next = most_advanced(cluster, killed).await;
-        tokio::task::block_in_place(|| cluster.promote(next));
-        let other = (0..3).find(|server| ![killed, next].contains(server)).unwrap();
-        tokio::task::block_in_place(|| cluster.follow(other));
+        cluster.fail_over().await;
         run.more(1).await;
         away.push(begun.elapsed());
         // On a new copy: what it has that the others lack was never acknowledged.
         tokio::task::block_in_place(|| cluster.follow(killed));
     }
     run.more(EVENTS_A_ROUND).await;
-    run.over.store(true, Ordering::SeqCst);
+    over.store(true, Ordering::SeqCst);
     for task in tasks {
         task.await.unwrap();
     }
     moderator.await.unwrap();
-    let ledger = std::mem::take(&mut *run.ledger.lock().unwrap());
+    let ledger = run.take_ledger();
     let longest = away.iter().max().unwrap();
     eprintln!(
         "{} failovers, {} acknowledged, errors: {:?}; without service from the kill on: {away:.1?}, at most {longest:.1?}",
@@ -281,16 +223,4 @@ pub async fn nothing_acknowledged_is_lost(cluster: &mut Cluster) {
     // Otherwise no kill hit an append under way.
     assert!(ledger.errors().contains_key("indeterminate"), "{:?}", ledger.errors());
     store.close().await.unwrap();
-}
-
-/// Of those that follow, the one that has received most: every acknowledged commit was on one of them.
-async fn most_advanced(cluster: &Cluster, killed: usize) -> usize {
-    let mut found = (0, 0);
-    for server in (0..3).filter(|server| *server != killed) {
-        let received = cluster
-            .ask(server, "SELECT CAST(pg_last_wal_receive_lsn() - '0/0' AS text)")
-            .await;
-        found = found.max((received.parse::<u64>().unwrap(), server));
-    }
-    found.1
 }

@@ -11,6 +11,8 @@
     reason = "a test fails by panicking, and looks past the store"
 )]
 
+#[path = "../crash/appending.rs"]
+mod appending;
 mod cluster;
 mod failover;
 #[path = "../crash/follower.rs"]
@@ -18,6 +20,10 @@ mod follower;
 #[path = "../crash/ledger.rs"]
 mod ledger;
 mod reads;
+#[path = "../support/runtime.rs"]
+mod runtime;
+#[path = "../support/script.rs"]
+mod script;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -27,6 +33,7 @@ use libtest_mimic::{Arguments, Trial};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 use cluster::Cluster;
+use runtime::block_on;
 
 /// Far longer than anything that is waited for takes; after it a case fails instead of waiting for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,7 +76,7 @@ macro_rules! cases {
     ($($module:ident::$case:ident),+ $(,)?) => {{
         let cases: Vec<(&str, Case)> = vec![$((
             concat!(stringify!($module), "::", stringify!($case)),
-            |cluster| { run($module::$case(cluster)); },
+            |cluster| { block_on($module::$case(cluster)); },
         )),+];
         cases
     }};
@@ -77,7 +84,7 @@ macro_rules! cases {
 
 fn main() -> ExitCode {
     if let Some(orders) = follower::orders_of_environment() {
-        return run(follower::follow(orders));
+        return block_on(follower::follow(orders));
     }
     let mut arguments = Arguments::from_args();
     // They share the servers.
@@ -103,24 +110,15 @@ fn main() -> ExitCode {
         let cluster = Arc::clone(&cluster);
         let run = move || {
             // A case that failed may have left anything: the next one gets servers of its own.
-            let taken = cluster.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let taken = cluster.lock().unwrap().take();
             let mut mine = taken.unwrap_or_else(Cluster::start);
             case(&mut mine);
-            *cluster.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(mine);
+            *cluster.lock().unwrap() = Some(mine);
             Ok(())
         };
         Trial::test(format!("postgres::replication::{name}"), run).with_ignored_flag(ignored)
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    drop(cluster.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+    drop(cluster.lock().unwrap().take());
     conclusion.exit_code()
-}
-
-fn run<T>(case: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(case)
 }
