@@ -122,9 +122,7 @@ _pgb_build() {
 # Into the folder that it is given.
 _pgb_get() {
   local work rc=0
-  if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-    return 1
-  fi
+  _pg_may_install || return
   mkdir -p "$1" && work=$(mktemp -d "${TMPDIR:-/tmp}/pgbouncer-build.XXXXXX") || return
   _pg_say "Getting PgBouncer $_pgb_oldest or newer, once."
   _pg_apt update || rc=$?
@@ -230,10 +228,8 @@ _pgb_make_dir() {
 
 # Only has it there. Fails, and says why, if there is no way.
 pgb_get() {
-  local tools
-  tools=$(unset CDPATH && cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)/target/tools
-  if ! _pgb_find "$tools"; then
-    if [[ -n ${PGBOUNCER:-} ]] || ! { _pgb_get "$tools" && _pgb_find "$tools"; }; then
+  if ! _pgb_find "$tools_folder"; then
+    if [[ -n ${PGBOUNCER:-} ]] || ! { _pgb_get "$tools_folder" && _pgb_find "$tools_folder"; }; then
       _pg_say "PgBouncer $_pgb_oldest or newer is needed and could not be had: set PGBOUNCER to one."
       return 1
     fi

@@ -101,6 +101,11 @@ _pg_find() {
   [[ -n $_pg_bin ]]
 }
 
+# Whether packages can be had here.
+_pg_may_install() {
+  [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null
+}
+
 _pg_apt() {
   DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" </dev/null >&2
 }
@@ -109,9 +114,7 @@ _pg_apt() {
 # told otherwise. That setting is the owner's where it was there before us.
 _pg_install() {
   local conf=/etc/postgresql-common/createcluster.conf
-  if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-    return 1
-  fi
+  _pg_may_install || return
   if [[ ! -e $conf ]]; then
     _pg_apt update || return
     _pg_apt install -y --no-install-recommends postgresql-common || return
@@ -142,12 +145,16 @@ _pg_make_dir() {
   return 1
 }
 
+# Prints the folder of the programs that were found, which may be links.
+_pg_home() {
+  dirname -- "$(readlink -f -- "$_pg_bin/postgres")"
+}
+
 # Prints settings for the library that counts what statements cost, if it is
 # there. It counts nothing before a database is told that it shall.
 _pg_counting() {
   local dir library
-  # What was found may be links.
-  dir=$(dirname -- "$(readlink -f -- "$_pg_bin/postgres")")
+  dir=$(_pg_home)
   for library in "$("$dir/pg_config" --pkglibdir 2>/dev/null)" "${dir%/bin}"/lib{,/postgresql}; do
     if [[ -e $library/pg_stat_statements.so || -e $library/pg_stat_statements.dylib ]]; then
       printf '%s\n' "shared_preload_libraries = 'pg_stat_statements'" "pg_stat_statements.track = none"
@@ -293,8 +300,8 @@ pg_crash() {
   fi
 }
 
-# Needs handle_signals to have been called. Ends the script if there is no way.
-pg_start() {
+# Finds the server's programs, or installs them. Ends the script if there is no way.
+pg_prepare() {
   _pg_choose_user || exit 1
   if ! _pg_find; then
     if [[ -n ${TEST_POSTGRES_BIN:-} ]]; then
@@ -311,6 +318,11 @@ pg_start() {
   # These are for another server, both for PostgreSQL's programs and for ours.
   unset PGDATA PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGPASSFILE PGDATABASE \
     PGSERVICE PGSERVICEFILE PGOPTIONS PGAPPNAME PGSSLMODE PGSSLROOTCERT PGSSLCERT PGSSLKEY
+}
+
+# Needs handle_signals to have been called. Ends the script if there is no way.
+pg_start() {
+  pg_prepare
   at_exit _pg_stop
   _pg_make_dir && _pg_init && _pg_listen || exit 1
 }

@@ -11,9 +11,7 @@
 
 _prom_unpack() {
   local work rc=0
-  if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-    return 1
-  fi
+  _pg_may_install || return
   mkdir -p "$1" && work=$(mktemp -d "${TMPDIR:-/tmp}/prometheus.XXXXXX") || return
   _pg_say 'Getting Prometheus, once.'
   _pg_apt update &&
@@ -26,15 +24,13 @@ _prom_unpack() {
 
 # Fails, and says why, if there is no way.
 prom_get() {
-  local tools
   if [[ -n ${PROMETHEUS:-} ]]; then
     return
   fi
-  tools=$(unset CDPATH && cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)/target/tools
   if PROMETHEUS=$(type -P prometheus); then
     export PROMETHEUS
-  elif [[ -x $tools/prometheus ]] || _prom_unpack "$tools"; then
-    export PROMETHEUS=$tools/prometheus
+  elif [[ -x $tools_folder/prometheus ]] || _prom_unpack "$tools_folder"; then
+    export PROMETHEUS=$tools_folder/prometheus
   else
     unset PROMETHEUS
     _pg_say 'Prometheus could not be had, by which the dashboard is tried: set PROMETHEUS to one.'

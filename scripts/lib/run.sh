@@ -4,6 +4,9 @@
 # started, and so that its cleanup happens however the script ends.
 # Works with bash 3.2, which is what macOS has.
 
+# What scripts get once and keep: programs that the machine lacks.
+tools_folder=$(unset CDPATH && cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)/target/tools
+
 _cleanups=()
 _child=
 _group=
@@ -112,4 +115,18 @@ run_child() {
   _child=
   _group=
   return "$rc"
+}
+
+# count_results LOG: prints how many tests passed, failed and were ignored, of all harnesses in it.
+count_results() {
+  LC_ALL=C awk '
+    /^test result: / {
+      for (i = 4; i <= NF; i++) {
+        if ($i == "passed;") passed += $(i - 1)
+        if ($i == "failed;") failed += $(i - 1)
+        if ($i == "ignored;") ignored += $(i - 1)
+      }
+    }
+    END { print passed + 0, failed + 0, ignored + 0 }
+  ' "$1"
 }
