@@ -224,7 +224,7 @@ pub struct Model {
     pub target: BelongsTo<Option<super::user::Entity>>,
 }
 
-impl ActiveModelBehavior for ActiveModel {}
+read_only!("audit_logs");
 
 #[cfg(test)]
 mod tests {

@@ -160,7 +160,7 @@ pub use schema::{ObjectKind, SchemaDifference};
 pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, RetryPolicy, StoreSettings};
 pub use store::Store;
 pub use tokens::{KeyRing, TokenKey};
-pub use unit::{Acting, Unit};
+pub use unit::{Acting, Sql, Unit};
 pub use users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile, SignedInHow};
 
 macro_rules! reads_of {

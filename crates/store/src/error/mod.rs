@@ -143,7 +143,7 @@ pub enum Error {
         /// Which, as far as known.
         detail: String,
     },
-    /// A statement of the service's own, sent through `Sql`, was refused. Nothing that this store does fails so.
+    /// A statement of the service's own, sent through [`crate::Sql`], was refused. Nothing that this store does fails so.
     #[error("the database refused a statement of the service: {message}")]
     OwnSql {
         /// The server's sentence, without the row.

@@ -1,6 +1,7 @@
 //! How operations and reads reach the database: each by itself, in a unit of work, or with others that wait for the same room.
 
 mod group;
+mod sql;
 mod transaction;
 
 use std::future::Future;
@@ -20,6 +21,7 @@ use crate::operation::{Answer, Grouped, Moment, Operation, Plan, contested, is_c
 use crate::scope;
 use crate::telemetry;
 
+pub use sql::Sql;
 pub(crate) use transaction::OpenUnit;
 pub use transaction::Unit;
 
