@@ -14,8 +14,7 @@ use crate::error::{Error, REQUIRED_MIGRATION, Result};
 use crate::replica_reads::{CommitToken, ReplicaReads};
 use crate::settings::{Durability, StoreSettings};
 use crate::telemetry::{self, PoolUsage};
-use crate::unit::sealed::Sealed;
-use crate::unit::{Acting, OpenUnit, Source, Sql, Unit};
+use crate::unit::{Acting, OpenUnit, Reach, Sql, Unit};
 
 /// The data layer. Cheap to clone; all clones share one pool.
 #[derive(Clone, Debug)]
@@ -23,9 +22,7 @@ pub struct Store {
     context: Context,
 }
 
-impl Sealed for Store {}
-
-impl Source for Store {
+impl Reach for Store {
     fn executor(&self) -> Executor<'_> {
         self.context.connections().into()
     }

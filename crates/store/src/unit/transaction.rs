@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::DbErr;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Acting, Attempt, Sink, Source, Sql, TRIES_WITHOUT_REASON, missing_actor, moment};
+use super::{Acting, Attempt, Reach, Sink, Sql, TRIES_WITHOUT_REASON, missing_actor, moment};
 use crate::actor::Actor;
 use crate::context::Context;
 use crate::database::{Dialect, Executor, Transaction, fault};
@@ -337,7 +337,7 @@ impl Unit {
     }
 }
 
-impl Source for Unit {
+impl Reach for Unit {
     fn executor(&self) -> Executor<'_> {
         self.open.executor()
     }
