@@ -56,12 +56,21 @@
 //!
 //! A refusal inside a [`Unit`] leaves it usable; an error of the database does not.
 //!
+//! For machines each has a stable [`code`](Error::code), a [`kind`](Error::kind), [`details`](Error::details) and JSON; docs/ERRORS.md lists
+//! the codes and advises on HTTP. What is returned is `Serialize`; what comes from outside (ids, [`Cursor`], [`PageRequest`], [`AuditFilter`],
+//! [`RoomFilter`], [`FeedFilter`], exported events) is `Deserialize` too, and is checked while it is read.
+//!
+//! # Own tables
+//!
+//! A service keeps its tables beside ours, with a migrator of its own (docs/MIGRATIONS.md), and writes them through [`Unit::sql`] in the
+//! transaction of what they belong to. The entities of [`entity`] are for reading and for joins: their active models refuse to be written.
+//!
 //! # The map
 //!
 //! | module | what is in it |
 //! |---|---|
 //! | [`users`], [`auth_providers`], [`rooms`], [`participants`], [`nodes`], [`recordings`], [`statistics`], [`audit`] | one repository each, named after its accessor |
-//! | [`mod@unit`] | [`Acting`], [`Unit`], and what reads and writes go through |
+//! | [`mod@unit`] | [`Acting`], [`Unit`], [`Sql`] for own statements, and what reads and writes go through |
 //! | [`actor`], [`authority`] | who acts; the table of who may do what |
 //! | [`scope`] | live, deleted or any rows: where every find starts |
 //! | [`audit::writer`], [`audit::partitions`] | events in batches; the audit log's months |
