@@ -15,6 +15,7 @@ use crate::authority::Operation as Asked;
 use crate::context::Context;
 use crate::database::{Dialect, Executor, fault};
 use crate::error::{Error, Result, Subject};
+use crate::faults::{Point, PointKind};
 use crate::notice::Notice;
 use crate::operation::{Answer, Grouped, Moment, Operation, Plan, contested, is_contested};
 use crate::scope;
@@ -49,7 +50,13 @@ pub trait Source: sealed::Sealed + Send + Sync {
     ) -> impl Future<Output = Result<Vec<QueryResult>>> + Send {
         telemetry::observe(during, async move {
             let begun = Instant::now();
-            let rows = self.ask(statement).await;
+            let context = self.context();
+            let point = Point::new(during, PointKind::Read);
+            let asking = self.ask(statement);
+            let rows = context
+                .faults()
+                .around(context.dialect(), point, asking, |_| true)
+                .await;
             self.context().sent(during, begun);
             rows.map_err(|error| self.failed(&error, during))
         })
@@ -115,11 +122,13 @@ impl Acting {
         if self.context.changes_in_units() {
             return self.attempt_in_unit(operation).await;
         }
+        let (faults, point) = (self.context.faults(), Point::new(O::NAME, PointKind::Change));
         let moment = moment(&self.context, self.context.now(), &self.actor);
         if let Some(usual) = operation.usual(&moment) {
             usual.plan.tell(&self.actor);
             let begun = Instant::now();
-            let done = usual.plan.run(dialect, self.context.connections()).await;
+            let running = usual.plan.run(dialect, self.context.connections());
+            let done = faults.around(dialect, point, running, Option::is_some).await;
             self.context.sent(O::NAME, begun);
             match done {
                 Ok(Some(_)) => return Ok(Attempt::Done(usual.answer)),
@@ -140,7 +149,8 @@ impl Acting {
         plan.tell(&self.actor);
         let failed = |error: DbErr, changes| contested::<O>(fault::read(dialect, &error, O::NAME, changes));
         let begun = Instant::now();
-        let done = plan.run(dialect, self.context.connections()).await;
+        let running = plan.run(dialect, self.context.connections());
+        let done = faults.around(dialect, point, running, Option::is_some).await;
         self.context.sent(O::NAME, begun);
         match done {
             Ok(Some(row)) => O::Output::read(&row)
@@ -159,7 +169,7 @@ impl Acting {
     }
 
     async fn attempt_in_unit<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
-        let unit = OpenUnit::begin(&self.context, &self.actor).await?;
+        let unit = OpenUnit::begin_for(O::NAME, &self.context, &self.actor).await?;
         let attempt = unit.attempt(operation).await;
         match &attempt {
             Ok(Attempt::Done(_)) => unit.commit().await?,
