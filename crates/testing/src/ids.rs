@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(codes[0], CODE);
     }
 
-    const KEY: &str = "018bcfe5-6800-7231-b12d-cabca9b6ae64";
+    const KEY: &str = "018bcfe5-6800-77b2-8902-5cc1e182833e";
     const CODE: &str = "";
 
     #[test]

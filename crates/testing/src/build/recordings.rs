@@ -98,7 +98,7 @@ impl<'k> RecordingBuilder<'k> {
         self
     }
 
-    /// Deleted, after all else.
+    /// Deleted, after all else; one that runs is stopped before.
     pub fn deleted(mut self) -> Self {
         self.is_deleted = true;
         self
@@ -138,6 +138,9 @@ impl<'k> RecordingBuilder<'k> {
             };
         }
         if self.is_deleted {
+            if matches!(recording.status, RecordingStatus::Started | RecordingStatus::InProgress) {
+                recordings.stop(recording.id, measures()).await?;
+            }
             recording = recordings.delete(recording.id).await?;
         }
         Ok(recording)

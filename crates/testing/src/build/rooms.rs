@@ -124,7 +124,7 @@ impl<'k> RoomBuilder<'k> {
         self
     }
 
-    /// Deleted, after all else; one that is live ends with it.
+    /// Deleted, after all else; one that is live is ended before.
     pub fn deleted(mut self) -> Self {
         self.is_deleted = true;
         self
@@ -144,6 +144,9 @@ impl<'k> RoomBuilder<'k> {
             RoomStatus::Cancelled => room = rooms.cancel(room.id).await?,
         }
         if self.is_deleted {
+            if room.status == RoomStatus::Live {
+                rooms.end(room.id).await?;
+            }
             room = rooms.delete(room.id).await?;
         }
         Ok(room)

@@ -35,9 +35,11 @@ pub(super) async fn template(migrations: &Migrations) -> Result<Arc<Template>, S
 }
 
 async fn make(migrations: &Migrations) -> Result<Template, SetUpError> {
-    let db = connect::open("sqlite::memory:", &ConnectSettings::default()).await?;
-    migrations.apply(&db).await?;
     let folder = tempfile::tempdir()?;
+    // Not in memory, where VACUUM would write into memory too.
+    let url = format!("sqlite://{}?mode=rwc", folder.path().join("migrated.sqlite").display());
+    let db = connect::open(&url, &ConnectSettings::default()).await?;
+    migrations.apply(&db).await?;
     let file = folder.path().join("template.sqlite");
     let name = file.to_string_lossy().replace('\'', "''");
     db.execute_unprepared(&format!("VACUUM INTO '{name}'")).await?;
