@@ -28,7 +28,7 @@ const DROP_WAIT: Duration = Duration::from_secs(30);
 
 enum Job {
     Make(Migrations, oneshot::Sender<Result<Made, SetUpError>>),
-    Drop(String, blocking::Sender<()>),
+    Drop(String, Option<blocking::Sender<()>>),
 }
 
 /// A database that is there and migrated.
@@ -40,6 +40,8 @@ pub(super) struct Made {
 /// The way to the thread.
 pub(super) struct Server {
     jobs: mpsc::UnboundedSender<Job>,
+    /// The server goes with this process.
+    is_own: bool,
 }
 
 /// Those of this process, by how they were chosen.
@@ -52,9 +54,9 @@ impl Server {
         let servers = servers.get_or_insert_default();
         let server = servers.entry(choice.clone()).or_insert_with(|| {
             let (jobs, work) = mpsc::unbounded_channel();
-            let choice = choice.clone();
+            let (choice, is_own) = (choice.clone(), *choice == ServerChoice::Own);
             thread::spawn(move || serve(&choice, work));
-            Arc::new(Self { jobs })
+            Arc::new(Self { jobs, is_own })
         });
         Arc::clone(server)
     }
@@ -68,10 +70,15 @@ impl Server {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Drops it, and waits until that is done. Blocks the thread, not longer than the server takes; whoever is connected is thrown out.
+    /// Drops it; whoever is connected is thrown out. On a server that stays it waits until that is done, and blocks the thread meanwhile: nobody
+    /// knows whether the process lives on.
     pub(super) fn drop_database(&self, name: String) {
+        if self.is_own {
+            let _ = self.jobs.send(Job::Drop(name, None));
+            return;
+        }
         let (done, wait) = blocking::channel();
-        if self.jobs.send(Job::Drop(name, done)).is_ok() {
+        if self.jobs.send(Job::Drop(name, Some(done))).is_ok() {
             let _ = wait.recv_timeout(DROP_WAIT);
         }
     }
@@ -87,19 +94,29 @@ fn serve(choice: &ServerChoice, mut work: mpsc::UnboundedReceiver<Job>) {
             match job {
                 Job::Make(migrations, reply) => {
                     let made = match open(&mut host, choice).await {
-                        Ok(host) => host.make(&migrations).await,
+                        Ok(host) => host.take(&migrations).await,
                         Err(error) => Err(error),
                     };
+                    let Some(host) = &mut host else {
+                        let _ = reply.send(made);
+                        continue;
+                    };
                     // Whoever gave up waiting has nobody else to drop it.
-                    if let (Err(Ok(unwanted)), Some(host)) = (reply.send(made), host.as_ref()) {
+                    if let Err(Ok(unwanted)) = reply.send(made) {
                         host.drop_database(&unwanted.name).await;
+                    }
+                    // On a server that stays it would be left over.
+                    if *choice == ServerChoice::Own && work.is_empty() {
+                        host.make_spare(&migrations).await;
                     }
                 }
                 Job::Drop(name, done) => {
                     if let Some(host) = &host {
                         host.drop_database(&name).await;
                     }
-                    let _ = done.send(());
+                    if let Some(done) = done {
+                        let _ = done.send(());
+                    }
                 }
             }
         }
@@ -125,6 +142,8 @@ pub(super) struct Host {
     made: u32,
     /// By the key of the migrations.
     templates: HashMap<String, String>,
+    /// Made before anybody asked, by the key of the migrations.
+    spare: HashMap<String, Made>,
     #[cfg(unix)]
     _server: Option<super::own_server::OwnServer>,
 }
@@ -166,6 +185,7 @@ impl Host {
             run: 0,
             made: 0,
             templates: HashMap::new(),
+            spare: HashMap::new(),
             #[cfg(unix)]
             _server: server,
         };
@@ -226,6 +246,23 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    async fn take(&mut self, migrations: &Migrations) -> Result<Made, SetUpError> {
+        match self.spare.remove(&migrations.key()) {
+            Some(spare) => Ok(spare),
+            None => self.make(migrations).await,
+        }
+    }
+
+    /// For the next test, while this one runs.
+    async fn make_spare(&mut self, migrations: &Migrations) {
+        let key = migrations.key();
+        if !self.spare.contains_key(&key)
+            && let Ok(made) = self.make(migrations).await
+        {
+            self.spare.insert(key, made);
+        }
     }
 
     async fn make(&mut self, migrations: &Migrations) -> Result<Made, SetUpError> {

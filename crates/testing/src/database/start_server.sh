@@ -18,7 +18,13 @@ listen_addresses = ''
 unix_socket_directories = '$folder'
 unix_socket_permissions = 0777
 max_connections = 300
-shared_buffers = 64MB
+# Databases are made and dropped within the cache.
+shared_buffers = 256MB
+bgwriter_lru_maxpages = 0
+checkpoint_timeout = 1h
+max_wal_size = 4GB
+wal_level = minimal
+max_wal_senders = 0
 fsync = off
 full_page_writes = off
 autovacuum = off
