@@ -84,6 +84,7 @@
 //! | [`connect`] | opening a database |
 //! | [`health`], [`schema`], [`doctor`] | for a probe; what this build expects of the schema; what a person should know of the database |
 //! | [`telemetry`] | spans and metrics |
+//! | `faults` (feature `testing`) | faults on demand, for the package `conferencing-testing` |
 //! | `operation`, `rules` (private) | the shape of every change; locks and guards that several share |
 //! | `database` (private) | what differs between PostgreSQL and SQLite |
 //! | `input` (private) | rules that input keeps before the database is asked |
@@ -106,6 +107,10 @@ pub mod doctor;
 pub mod erasure;
 pub mod error;
 pub mod export;
+#[cfg(feature = "testing")]
+pub mod faults;
+#[cfg(not(feature = "testing"))]
+mod faults;
 pub mod feed;
 pub mod health;
 pub mod inbox;
