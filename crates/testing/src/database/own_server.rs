@@ -95,7 +95,11 @@ impl OwnServer {
             return Err(failed(line.trim_end()));
         }
         Ok(Self {
-            url: format!("postgres://postgres@localhost/postgres?host={}", folder.display()),
+            // All of it: what is left out, the driver takes from the environment.
+            url: format!(
+                "postgres://postgres@localhost:5432/postgres?sslmode=disable&host={}",
+                folder.display()
+            ),
             _open: open,
             _shell: shell,
         })

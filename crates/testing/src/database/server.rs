@@ -155,7 +155,6 @@ pub(super) fn one_connection() -> ConnectSettings {
         min_connections: 1,
         idle_timeout: Duration::ZERO,
         max_lifetime: Duration::ZERO,
-        acquire_timeout: Duration::from_secs(60),
         application_name: "conferencing-testing".to_owned(),
         ..ConnectSettings::default().without_limits()
     }

@@ -15,6 +15,7 @@ failed() {
 # Nothing has to survive a crash. Still, synchronous_commit stays on: off changes when others see a commit.
 cat >>data/postgresql.conf <<CONF
 listen_addresses = ''
+port = 5432
 unix_socket_directories = '$folder'
 unix_socket_permissions = 0777
 max_connections = 300

@@ -183,9 +183,13 @@ async fn a_template_that_is_dropped_is_made_again() {
     for name in names(&db, "conferencing_template_test_").await {
         db.execute_unprepared(&format!("DROP DATABASE {name}")).await.unwrap();
     }
-    let next = TestStore::builder().postgres_of_its_own().open().await.unwrap();
-    assert_ne!(next.url(), kit.url());
-    next.user("ada").await;
+    // The first of these may have been made before.
+    for _ in 0..3 {
+        let next = TestStore::builder().postgres_of_its_own().open().await.unwrap();
+        assert_ne!(next.url(), kit.url());
+        next.user("ada").await;
+    }
+    assert!(!names(&db, "conferencing_template_test_").await.is_empty());
 }
 
 #[tokio::test]
