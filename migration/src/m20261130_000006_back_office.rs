@@ -26,7 +26,7 @@ const fn index(table: &'static str, name: &'static str, on: &'static str) -> Ind
     }
 }
 
-const INDEXES: [Index; 6] = [
+const INDEXES: [Index; 5] = [
     index("users", "ix_users_deleted", "(id) WHERE deleted_at IS NOT NULL"),
     Index {
         on_sqlite: Some("(lower(username)) WHERE deleted_at IS NOT NULL"),
@@ -34,14 +34,6 @@ const INDEXES: [Index; 6] = [
             "users",
             "ix_users_deleted_username",
             r#"(lower(username COLLATE "C")) WHERE deleted_at IS NOT NULL"#,
-        )
-    },
-    Index {
-        on_sqlite: Some("(lower(email)) WHERE deleted_at IS NOT NULL AND email IS NOT NULL"),
-        ..index(
-            "users",
-            "ix_users_deleted_email",
-            r#"(lower(email COLLATE "C")) WHERE deleted_at IS NOT NULL AND email IS NOT NULL"#,
         )
     },
     index(

@@ -171,7 +171,7 @@ impl Walk<'_> {
         let mut along = vec![of.to_owned()];
         // Of two bounds at one end only the tighter is said: of several, PostgreSQL 18 begins at a looser one.
         let is_behind = match (page.order(), page.place()) {
-            (Order::NewestFirst, Some(place)) => place.at < until,
+            (Order::NewestFirst, Some(place)) => place.at < until || (place.at == until && comparison == "<="),
             (Order::OldestFirst, _) | (_, None) => false,
         };
         if !is_behind {

@@ -195,9 +195,9 @@ fn live<V: Visibility>(dialect: Dialect, page: ByTime) -> Query {
         )
     };
     let query = Query::new(format!(
-        "SELECT {columns} FROM ({public} UNION ALL {private}) AS rooms
-        ORDER BY rooms.started_at {direction}, rooms.id {direction} LIMIT :limit",
-        columns = row::columns_of::<room::Entity>(Some("rooms")),
+        "SELECT {columns} FROM ({public} UNION ALL {private}) AS listed
+        ORDER BY listed.started_at {direction}, listed.id {direction} LIMIT :limit",
+        columns = row::columns_of::<room::Entity>(Some("listed")),
         public = walk("TRUE"),
         private = walk("FALSE"),
     ));

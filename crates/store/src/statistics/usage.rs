@@ -261,7 +261,7 @@ fn busiest(dialect: Dialect, span: &Range<DateTime<Utc>>, now: DateTime<Utc>) ->
         "WITH {stays}, busy AS (
             SELECT room_id, CAST(sum({end} - {begin}) AS bigint) AS micros, count(CASE WHEN joined >= {FIRST} THEN 1 END) AS joins,
                 count(DISTINCT user_id) AS participants
-            FROM stay WHERE {end} >= {begin} GROUP BY room_id ORDER BY micros DESC, joins DESC, room_id LIMIT :limit
+            FROM stay WHERE {end} > {begin} OR joined >= {FIRST} GROUP BY room_id ORDER BY micros DESC, joins DESC, room_id LIMIT :limit
         )
         SELECT busy.room_id, busy.micros, busy.joins, busy.participants, room.room_code, room.title FROM busy {room}
         ORDER BY busy.micros DESC, busy.joins DESC, busy.room_id",

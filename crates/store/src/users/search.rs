@@ -110,7 +110,7 @@ impl Names {
 impl<S: Source, V: Visibility> Users<'_, S, V> {
     /// Users whose name or e-mail address begins so, by that name or address, with A-Z in small letters, in the order of its bytes:
     /// [`Order::OldestFirst`] is A to Z. One statement, a walk along `uq_users_username` or `uq_users_email`; of deleted users along
-    /// `ix_users_deleted_username` or `ix_users_deleted_email`. It costs what it returns.
+    /// `ix_users_deleted_username`. It costs what it returns, but for deleted users by address, of whom it looks at all.
     ///
     /// Erased users have no address, and names that begin with `deleted-`. The cursors have names or addresses in them: see [`crate::Cursor`].
     ///
@@ -151,9 +151,9 @@ impl<S: Source, V: Visibility> Users<'_, S, V> {
         let (comparison, direction) = page.order().in_sql();
         let beyond = page.place().map(|_| format!(" AND id {comparison} :last"));
         let query = Query::new(format!(
-            "SELECT {columns} FROM users WHERE {visible}{beyond} ORDER BY id {direction} LIMIT {limit}",
+            "SELECT {columns} FROM {users}{beyond} ORDER BY id {direction} LIMIT {limit}",
             columns = dialect.columns_of::<user::Entity>(),
-            visible = visible::<V>(dialect),
+            users = users::<V>(dialect, "ix_users_deleted"),
             beyond = beyond.unwrap_or_default(),
             limit = dialect.limit_of_walk(":limit"),
         ));
@@ -164,20 +164,22 @@ impl<S: Source, V: Visibility> Users<'_, S, V> {
     }
 }
 
-/// Which rows are seen; deleted ones alone are found along an index of them.
-fn visible<V: Visibility>(dialect: Dialect) -> String {
-    match V::IS_DELETED {
-        Some(true) => format!("{}{}", V::CONDITION, dialect.only_by_index(V::CONDITION, "id")),
-        _ => V::CONDITION.to_owned(),
+/// What stands behind FROM, up to which rows are seen. Deleted ones alone are found along an index of them, which SQLite has to be told.
+fn users<V: Visibility>(dialect: Dialect, index_of_deleted: &str) -> String {
+    let visible = V::CONDITION;
+    match (V::IS_DELETED, dialect) {
+        (Some(true), Dialect::Sqlite) => format!("users INDEXED BY {index_of_deleted} WHERE {visible}"),
+        (Some(true), Dialect::Postgres) => format!("users WHERE {visible}{}", dialect.only_by_index(visible, "id")),
+        _ => format!("users WHERE {visible}"),
     }
 }
 
 /// A walk for each range, and the first of what they yield.
 fn search_query<V: Visibility>(dialect: Dialect, list: NameList, ranges: &[Names], page: ByName<'_>) -> Option<Query> {
     const BOUNDS: [(&str, &str); 2] = [("from_1", "to_1"), ("from_2", "to_2")];
-    let (column, has_one) = match list {
-        NameList::Usernames => ("username", ""),
-        NameList::Emails => ("email", " AND email IS NOT NULL"),
+    let (column, index_of_deleted) = match list {
+        NameList::Usernames => ("username", "ix_users_deleted_username"),
+        NameList::Emails => ("email", "ix_users_deleted"),
     };
     let (_, direction) = page.order().in_sql();
     let key = |column: &str| dialect.folded(column);
@@ -187,9 +189,9 @@ fn search_query<V: Visibility>(dialect: Dialect, list: NameList, ranges: &[Names
         .map(|(names, (from, to))| {
             let to = names.to.as_ref().map(|_| format!(" AND {} < :{to}", key(column)));
             format!(
-                "SELECT * FROM (SELECT * FROM users WHERE {visible}{has_one} AND {key} >= :{from}{to}
+                "SELECT * FROM (SELECT * FROM {users} AND {key} >= :{from}{to}
                 ORDER BY {key} {direction} LIMIT {limit}) AS {from}",
-                visible = visible::<V>(dialect),
+                users = users::<V>(dialect, index_of_deleted),
                 key = key(column),
                 to = to.unwrap_or_default(),
                 limit = dialect.limit_of_walk(":limit"),
@@ -200,10 +202,10 @@ fn search_query<V: Visibility>(dialect: Dialect, list: NameList, ranges: &[Names
         return None;
     }
     let query = Query::new(format!(
-        "SELECT {columns} FROM ({walks}) AS users ORDER BY {key} {direction} LIMIT :limit",
-        columns = row::columns_of::<user::Entity>(Some("users")),
+        "SELECT {columns} FROM ({walks}) AS listed ORDER BY {key} {direction} LIMIT :limit",
+        columns = row::columns_of::<user::Entity>(Some("listed")),
         walks = walks.join(" UNION ALL "),
-        key = key(&format!("users.{column}")),
+        key = key(&format!("listed.{column}")),
     ));
     let query = ranges.iter().zip(BOUNDS).fold(query, |query, (names, (from, to))| {
         let query = query.bind(from, names.from.clone());
