@@ -56,12 +56,21 @@
 //!
 //! A refusal inside a [`Unit`] leaves it usable; an error of the database does not.
 //!
+//! For machines each has a stable [`code`](Error::code), a [`kind`](Error::kind), [`details`](Error::details) and JSON; docs/ERRORS.md lists
+//! the codes and advises on HTTP. What is returned is `Serialize`; what comes from outside (ids, [`Cursor`], [`PageRequest`], [`AuditFilter`],
+//! [`RoomFilter`], [`FeedFilter`], exported events) is `Deserialize` too, and is checked while it is read.
+//!
+//! # Own tables
+//!
+//! A service keeps its tables beside ours, with a migrator of its own (docs/MIGRATIONS.md), and writes them through [`Unit::sql`] in the
+//! transaction of what they belong to. The entities of [`entity`] are for reading and for joins: their active models refuse to be written.
+//!
 //! # The map
 //!
 //! | module | what is in it |
 //! |---|---|
 //! | [`users`], [`auth_providers`], [`rooms`], [`participants`], [`nodes`], [`recordings`], [`statistics`], [`audit`] | one repository each, named after its accessor |
-//! | [`mod@unit`] | [`Acting`], [`Unit`], and what reads and writes go through |
+//! | [`mod@unit`] | [`Acting`], [`Unit`], [`Sql`] for own statements, and what reads and writes go through |
 //! | [`actor`], [`authority`] | who acts; the table of who may do what |
 //! | [`scope`] | live, deleted or any rows: where every find starts |
 //! | [`audit::writer`], [`audit::partitions`] | events in batches; the audit log's months |
@@ -129,6 +138,8 @@ pub mod users;
 compile_error!("enable at least one of the features `postgres` and `sqlite`");
 
 pub use entity;
+/// The ORM underneath, in the version that this crate is made with: for own tables and own SQL, see [`Unit::sql`].
+pub use sea_orm;
 
 pub use actor::Actor;
 pub use audit::partitions::{ArchivedPartition, AuditPartition, AuditPartitions, EnsuredPartitions, PartitionState};
@@ -144,7 +155,7 @@ pub use doctor::{Check, DoctorSettings, Finding, Report, Severity};
 pub use entity::MIGRATION_TABLE;
 pub use erasure::ErasureReceipt;
 pub use error::REQUIRED_MIGRATION;
-pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject, TimeLimit};
+pub use error::{Conflict, Error, ErrorCode, ErrorKind, Invalid, Rejected, Result, Rule, Subject, TimeLimit};
 pub use export::ExportRecord;
 pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
 pub use health::Health;
@@ -159,7 +170,7 @@ pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons,
 pub use statistics::{BusyRoom, DayOfUse};
 pub use store::Store;
 pub use tokens::{KeyRing, TokenKey};
-pub use unit::{Acting, Unit};
+pub use unit::{Acting, Sql, Unit};
 pub use users::{
     EmailChange, LoginOutcome, LoginRecord, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile,
     SignedInHow, UserSearch,
@@ -245,3 +256,8 @@ struct Replication;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/MIGRATIONS.md")]
 struct Migrations;
+
+/// Compiles its example.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/ERRORS.md")]
+struct Errors;

@@ -17,8 +17,12 @@ use crate::input;
 /// The most rows that one page may have.
 pub const MAX_PAGE_SIZE: u16 = 500;
 
+/// The rows that a page has of which nobody said the size.
+pub const DEFAULT_PAGE_SIZE: u16 = 50;
+
 /// Which way a list runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// By time, downwards. A list by name: Z to A.
     NewestFirst,
@@ -45,11 +49,44 @@ impl Order {
 }
 
 /// What part of a list is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// In JSON, or as the query of an address, `{"size": 50, "order": "newest_first", "after": "…"}`. Without `size` a page has
+/// [`DEFAULT_PAGE_SIZE`] rows; a size out of range is refused while it is read.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "AsWritten")]
 pub struct PageRequest {
     size: u16,
     order: Order,
+    #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<Cursor>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AsWritten {
+    size: Option<u16>,
+    #[serde(default)]
+    order: Order,
+    after: Option<Cursor>,
+}
+
+impl TryFrom<AsWritten> for PageRequest {
+    type Error = Invalid;
+
+    fn try_from(written: AsWritten) -> Result<Self, Invalid> {
+        let first = Self::first(written.size.unwrap_or(DEFAULT_PAGE_SIZE), written.order)?;
+        Ok(Self {
+            after: written.after,
+            ..first
+        })
+    }
+}
+
+impl Default for PageRequest {
+    /// The first [`DEFAULT_PAGE_SIZE`] rows, oldest first.
+    fn default() -> Self {
+        Self::of(DEFAULT_PAGE_SIZE, Order::default(), None)
+    }
 }
 
 impl PageRequest {
@@ -227,7 +264,7 @@ fn page_of<T>(size: u16, mut rows: Vec<T>, cursor: impl Fn(&T) -> Cursor) -> Pag
 }
 
 /// Rows, and where the next ones begin.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Page<T> {
     /// At most as many as asked for; a list says so where there may be fewer although more follow.
     pub items: Vec<T>,
@@ -376,9 +413,45 @@ impl serde::Serialize for Cursor {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for Cursor {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_read_from_json_and_refused_there() {
+        let cursor = Cursor::at(
+            DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap(),
+            Uuid::from_u128(42),
+        );
+        let request = PageRequest::first(20, Order::NewestFirst)
+            .unwrap()
+            .after(cursor.clone());
+        let json = serde_json::to_string(&request).unwrap();
+        assert_eq!(
+            json,
+            format!(r#"{{"size":20,"order":"newest_first","after":"{cursor}"}}"#)
+        );
+        assert_eq!(serde_json::from_str::<PageRequest>(&json).unwrap(), request);
+        assert_eq!(
+            serde_json::from_str::<PageRequest>("{}").unwrap(),
+            PageRequest::default()
+        );
+        for wrong in [
+            r#"{"size":0}"#,
+            r#"{"size":501}"#,
+            r#"{"after":"x"}"#,
+            r#"{"offset":3}"#,
+        ] {
+            assert!(serde_json::from_str::<PageRequest>(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_cursor_reads_back_and_rubbish_does_not() {

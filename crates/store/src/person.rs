@@ -6,7 +6,7 @@ use sea_orm::DbErr;
 use crate::row::{Cells, FromRow};
 
 /// As much of a user as other people see.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Person {
     /// The user's id.
     pub id: UserId,
@@ -45,7 +45,7 @@ impl Names {
 }
 
 /// As much of a room as a line about something else shows.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RoomName {
     /// The room's id.
     pub id: RoomId,

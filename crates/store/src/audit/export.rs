@@ -21,7 +21,7 @@ use crate::unit::only_the_system;
 pub const EXPORT_VERSION: u8 = 1;
 
 /// An event in the shape of a line. Its members are in this order, and all of them are there.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ExportedEvent {
     /// [`EXPORT_VERSION`].
     pub v: u8,

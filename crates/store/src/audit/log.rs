@@ -32,21 +32,31 @@ use crate::unit::Source;
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// In JSON, or as the query of an address, the fields by their names, those that name nothing left out; a field that is not known is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct AuditFilter {
     /// In this room.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<RoomId>,
     /// Done by this user.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<UserId>,
     /// Done to this user.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<UserId>,
     /// One of these; none means any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<AuditAction>,
     /// At this time or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
     /// Before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
     /// Asked for from this network address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
 }
 
@@ -101,7 +111,7 @@ impl AuditFilter {
 }
 
 /// An event with the names of what it speaks of.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NamedEntry {
     /// The event.
     #[serde(flatten)]

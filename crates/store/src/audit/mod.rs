@@ -39,7 +39,7 @@ pub struct Audit<'a, S> {
 }
 
 /// One event of the audit log.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AuditEntry {
     /// Grows with time within a process.
     pub id: AuditLogId,

@@ -28,7 +28,8 @@ pub struct RoomOverview {
 }
 
 /// Which rooms a list or a count is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RoomFilter {
     /// A user's own, by (created_at, id). Served by `ix_rooms_owner`.

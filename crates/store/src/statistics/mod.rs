@@ -30,6 +30,7 @@ pub struct RoomStatistics {
     /// How often somebody came: participations, rejoins included.
     pub participations: i64,
     /// All participations' lengths together, those that go on up to now, in whole seconds each.
+    #[serde(rename = "total_participation_seconds", serialize_with = "in_seconds")]
     pub total_participation: TimeDelta,
     /// The most that were in at once.
     pub peak_participants: i32,
@@ -47,11 +48,16 @@ pub struct UserStatistics {
     /// How often they came.
     pub participations: i64,
     /// All participations' lengths together, in whole seconds each.
+    #[serde(rename = "total_participation_seconds", serialize_with = "in_seconds")]
     pub total_participation: TimeDelta,
     /// How many of them ended by a kick or a ban.
     pub kicks: i64,
     /// How many rooms they own, deleted ones included.
     pub rooms_owned: u64,
+}
+
+fn in_seconds<S: serde::Serializer>(length: &TimeDelta, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i64(length.num_seconds())
 }
 
 struct Totals {

@@ -33,6 +33,8 @@ pub struct DayOfUse {
     /// How often somebody came: participations that began, rejoins included.
     pub joins: i64,
     /// How long all were in meetings together, of each participation the part that falls on the day; those that go on count up to now.
+    /// In JSON in whole seconds.
+    #[serde(rename = "total_participation_seconds", serialize_with = "super::in_seconds")]
     pub total_participation: TimeDelta,
 }
 
@@ -59,6 +61,8 @@ pub struct BusyRoom {
     /// The room, deleted or not.
     pub room: RoomName,
     /// How long all were in it together, of each participation the part that falls into the span; those that go on count up to now.
+    /// In JSON in whole seconds.
+    #[serde(rename = "total_participation_seconds", serialize_with = "super::in_seconds")]
     pub total_participation: TimeDelta,
     /// How often somebody came in the span, rejoins included.
     pub joins: i64,
@@ -221,7 +225,7 @@ fn daily(dialect: Dialect, span: &Range<DateTime<Utc>>, now: DateTime<Utc>) -> Q
             SELECT user_id, joined, gone, day + 1, last_day FROM part WHERE day < last_day
         ), counted AS (
             SELECT day, 0 AS meetings, count(DISTINCT user_id) AS participants,
-                count(CASE WHEN joined / {DAY} = day THEN 1 END) AS joins, sum({piece}) AS micros
+                count(CASE WHEN joined / {DAY} = day THEN 1 END) AS joins, sum({till} - {from}) AS micros
             FROM part WHERE day <= last_day GROUP BY day
             UNION ALL
             SELECT day, count(*), 0, 0, 0 FROM (SELECT {started} / {DAY} AS day FROM meeting WHERE started_at >= :since) AS begun
@@ -234,11 +238,8 @@ fn daily(dialect: Dialect, span: &Range<DateTime<Utc>>, now: DateTime<Utc>) -> Q
         begin = dialect.larger("joined", FIRST),
         // One that ends at midnight is not in the day that begins then.
         last = dialect.larger("joined", &format!("{} - 1", dialect.smaller("gone", END))),
-        piece = format!(
-            "{} - {}",
-            dialect.smaller("gone", &format!("(day + 1) * {DAY}")),
-            dialect.larger("joined", &format!("day * {DAY}"))
-        ),
+        till = dialect.smaller("gone", &format!("(day + 1) * {DAY}")),
+        from = dialect.larger("joined", &format!("day * {DAY}")),
         started = dialect.microseconds("started_at"),
     );
     in_span(Query::new(sql), span, now)
