@@ -8,6 +8,7 @@ use crate::{AuditLogId, ClientAddress, RoomId, UserId};
 
 /// What happened, the type `audit_action`: the 31 of the base schema, and those that later migrations added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(
     rs_type = "Enum",
     db_type = "Enum",
@@ -133,6 +134,9 @@ impl<'de> serde::Deserialize<'de> for RecordedAction {
     }
 }
 
+#[cfg(feature = "schemars")]
+crate::text_in_json!(RecordedAction, "RecordedAction");
+
 impl From<AuditAction> for RecordedAction {
     fn from(action: AuditAction) -> Self {
         Self::Known(action)
@@ -178,6 +182,7 @@ impl Nullable for RecordedAction {
 /// One event. There is no `updated_at` and no `deleted_at`: the row is final.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(table_name = "audit_logs")]
 pub struct Model {
     /// When.
@@ -210,6 +215,7 @@ pub struct Model {
         to = "id",
         on_delete = "Restrict"
     )]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub actor: BelongsTo<Option<super::user::Entity>>,
     /// The room.
     #[sea_orm(
@@ -219,6 +225,7 @@ pub struct Model {
         to = "id",
         on_delete = "Restrict"
     )]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub room: BelongsTo<Option<super::room::Entity>>,
     /// The user it was done to.
     #[sea_orm(
@@ -228,6 +235,7 @@ pub struct Model {
         to = "id",
         on_delete = "Restrict"
     )]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub target: BelongsTo<Option<super::user::Entity>>,
 }
 

@@ -6,6 +6,7 @@ use crate::{AuthProviderId, Secret, UserId};
 
 /// Kind of account, the type `auth_provider_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(
     rs_type = "Enum",
     db_type = "Enum",
@@ -33,6 +34,7 @@ pub enum AuthProviderType {
 /// One sign-in method: the local account, or one external account.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(table_name = "auth_providers")]
 pub struct Model {
     /// UUIDv7 of the application.
@@ -69,6 +71,7 @@ pub struct Model {
     pub last_used_at: Option<DateTimeUtc>,
     /// The user it belongs to.
     #[sea_orm(belongs_to, from = "user_id", to = "id", on_delete = "Cascade")]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub user: BelongsTo<super::user::Entity>,
 }
 

@@ -5,6 +5,7 @@ use sea_orm::entity::prelude::*;
 /// A consumer's place in the feed.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(table_name = "feed_checkpoints")]
 pub struct Model {
     /// The consumer's name.

@@ -5,6 +5,7 @@ use sea_orm::entity::prelude::*;
 /// An event that another system delivered, perhaps more than once. Rows are never changed, only purged.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(table_name = "inbox")]
 pub struct Model {
     /// Who delivered it, such as `livekit`.

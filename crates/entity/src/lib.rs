@@ -20,6 +20,24 @@
 /// links us: two migrators that share a table take each other's rows for files that are missing.
 pub const MIGRATION_TABLE: &str = "conferencing_migrations";
 
+/// The JSON schema of what is written as a text of its own form.
+#[cfg(feature = "schemars")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! text_in_json {
+    ($type:ty, $name:literal) => {
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string" })
+            }
+        }
+    };
+}
+
 /// Our tables.
 pub const TABLES: &[&str] = &[
     "users",

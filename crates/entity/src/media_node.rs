@@ -8,6 +8,7 @@ use crate::MediaNodeId;
 /// name; at most one of a name is not lost. A row whose node is lost is final, and stays: participations point at it.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(table_name = "media_nodes")]
 pub struct Model {
     /// UUIDv7 of the application.

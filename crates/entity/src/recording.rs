@@ -6,6 +6,7 @@ use crate::{RecordingId, RoomId, UserId};
 
 /// Where a recording stands, the type `recording_status`. A trigger refuses the changes that docs/SCHEMA.md does not list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(
     rs_type = "Enum",
     db_type = "Enum",
@@ -31,6 +32,7 @@ pub enum RecordingStatus {
 /// A recording's facts; the file itself is elsewhere.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(table_name = "recordings")]
 pub struct Model {
     /// UUIDv7 of the application.
@@ -96,9 +98,11 @@ pub struct Model {
     pub updated_at: DateTimeUtc,
     /// The room.
     #[sea_orm(belongs_to, from = "room_id", to = "id", on_delete = "Restrict")]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub room: BelongsTo<super::room::Entity>,
     /// The owner.
     #[sea_orm(belongs_to, from = "owner_id", to = "id", on_delete = "Restrict")]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub owner: BelongsTo<super::user::Entity>,
 }
 

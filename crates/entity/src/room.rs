@@ -6,6 +6,7 @@ use crate::{RoomId, UserId};
 
 /// Where a meeting stands, the type `room_status`. CREATED → LIVE, CANCELLED; LIVE → ENDED; a trigger refuses the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(
     rs_type = "Enum",
     db_type = "Enum",
@@ -27,6 +28,7 @@ pub enum RoomStatus {
 /// A meeting room. Its counters are kept by the statements that seat and unseat people, under this row's lock.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(table_name = "rooms")]
 pub struct Model {
     /// UUIDv7 of the application.
@@ -77,12 +79,15 @@ pub struct Model {
     pub updated_at: DateTimeUtc,
     /// The owner.
     #[sea_orm(belongs_to, from = "owner_id", to = "id", on_delete = "Restrict")]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub owner: BelongsTo<super::user::Entity>,
     /// All participations, past and present.
     #[sea_orm(has_many)]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub participants: HasMany<super::room_participant::Entity>,
     /// What was recorded.
     #[sea_orm(has_many)]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub recordings: HasMany<super::recording::Entity>,
 }
 

@@ -19,6 +19,7 @@ use crate::{MediaNodeId, ParticipantId, RoomId, UserId};
     serde::Serialize,
     serde::Deserialize,
 )]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(
     rs_type = "Enum",
     db_type = "Enum",
@@ -38,6 +39,7 @@ pub enum ParticipantRole {
 /// One participation of one user in one room. A rejoin is a new row; a ban stands on the participation that it closed.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(table_name = "room_participants")]
 pub struct Model {
     /// UUIDv7 of the application.
@@ -85,18 +87,23 @@ pub struct Model {
         to = "id",
         on_delete = "Cascade"
     )]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub user: BelongsTo<super::user::Entity>,
     /// The room.
     #[sea_orm(belongs_to, from = "room_id", to = "id", on_delete = "Cascade")]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub room: BelongsTo<super::room::Entity>,
     /// Who ended the participation.
     #[sea_orm(belongs_to, relation_enum = "Kicker", from = "kicked_by", to = "id")]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub kicker: BelongsTo<Option<super::user::Entity>>,
     /// Who put the ban.
     #[sea_orm(belongs_to, relation_enum = "Banner", from = "banned_by", to = "id")]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub banner: BelongsTo<Option<super::user::Entity>>,
     /// The media node.
     #[sea_orm(belongs_to, relation_enum = "Node", from = "node_id", to = "id")]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub node: BelongsTo<Option<super::media_node::Entity>>,
 }
 

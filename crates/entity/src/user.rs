@@ -7,6 +7,7 @@ use crate::{Secret, UserId};
 /// A user. A deleted one keeps its row (`deleted_at`), because the audit log points at it.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[sea_orm(table_name = "users")]
 pub struct Model {
     /// UUIDv7 of the application.
@@ -39,15 +40,19 @@ pub struct Model {
     pub last_login_at: Option<DateTimeUtc>,
     /// External accounts and the local one.
     #[sea_orm(has_many)]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub auth_providers: HasMany<super::auth_provider::Entity>,
     /// Rooms this user owns.
     #[sea_orm(has_many)]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub rooms: HasMany<super::room::Entity>,
     /// This user's participations in rooms.
     #[sea_orm(has_many, relation_enum = "Participations", via_rel = "User")]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub participations: HasMany<super::room_participant::Entity>,
     /// Recordings this user owns.
     #[sea_orm(has_many)]
+    #[cfg_attr(feature = "schemars", schemars(skip))]
     pub recordings: HasMany<super::recording::Entity>,
 }
 

@@ -4,6 +4,7 @@ use entity::ParticipantRole;
 
 /// What an actor asks for. Serialised as in `change_role`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "named after the methods")]
@@ -35,6 +36,7 @@ pub enum Operation {
 /// What the actor is to the room, or to the user concerned. An owner who is present counts as the owner.
 /// Serialised as in `co_host`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ActorRole {

@@ -22,6 +22,7 @@ use crate::users::Users;
 
 /// What an erasure did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct ErasureReceipt {
     /// Who was erased.
     pub user: UserId,

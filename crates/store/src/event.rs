@@ -21,6 +21,7 @@ use crate::input;
 ///
 /// `target` is the user that it was done to, where that is not the actor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(tag = "action", content = "details", rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "fields are named after the columns they are about")]
@@ -275,6 +276,7 @@ pub(crate) const UNKNOWN_RECORDING: RecordingId = RecordingId::from_uuid(uuid::U
 
 /// Why a participation ended, of a [`Change::UserLeft`]. A kick and a ban have events of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LeaveReason {
@@ -299,6 +301,7 @@ pub enum LeaveReason {
 
 /// Where a media server's recorder stood when it reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the four phases, see recordings::EgressState")]
 pub enum EgressPhase {
@@ -310,6 +313,7 @@ pub enum EgressPhase {
 
 /// Why a media node is lost, of a [`Change::MediaNodeLost`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NodeLossReason {
@@ -323,6 +327,7 @@ pub enum NodeLossReason {
 
 /// Something that happened and changed no table. A NUL in a text is kept as U+FFFD, because PostgreSQL cannot keep it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(tag = "action", content = "details", rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "fields are named after what the media server calls them")]
@@ -384,6 +389,7 @@ pub enum Observation {
 
 /// What a media event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the three kinds of media")]
 pub enum MediaKind {
@@ -394,6 +400,7 @@ pub enum MediaKind {
 
 /// An event as it is read from the audit log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 #[non_exhaustive]
 pub enum AuditEvent {

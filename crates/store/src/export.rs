@@ -27,6 +27,7 @@ const PAGE_SIZE: u16 = 200;
 
 /// One thing that the store holds about a user. Serialises as an object with a member `record` that names its kind.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(tag = "record", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ExportRecord {
@@ -55,6 +56,7 @@ impl ExportRecord {
 
 /// A row of `users` without the password's hash.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[expect(missing_docs, reason = "named after the columns")]
 pub struct ProfileRecord {
     pub id: UserId,
@@ -103,6 +105,7 @@ impl From<user::Model> for ProfileRecord {
 
 /// A row of `auth_providers` without the tokens.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[expect(missing_docs, reason = "named after the columns")]
 pub struct ProviderRecord {
     pub id: AuthProviderId,

@@ -12,6 +12,7 @@ pub const HEALTH_LIMIT: Duration = Duration::from_secs(1);
 
 /// What [`Store::health`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Health {
     /// Which database it is.
     pub database: &'static str,

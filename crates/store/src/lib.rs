@@ -58,7 +58,8 @@
 //!
 //! For machines each has a stable [`code`](Error::code), a [`kind`](Error::kind), [`details`](Error::details) and JSON; docs/ERRORS.md lists
 //! the codes and advises on HTTP. What is returned is `Serialize`; what comes from outside (ids, [`Cursor`], [`PageRequest`], [`AuditFilter`],
-//! [`RoomFilter`], [`FeedFilter`], exported events) is `Deserialize` too, and is checked while it is read.
+//! [`RoomFilter`], [`FeedFilter`], exported events) is `Deserialize` too, and is checked while it is read. With the feature `schemars` all of
+//! them have a JSON Schema, for the description of an API.
 //!
 //! # Own tables
 //!

@@ -22,6 +22,7 @@ pub const DEFAULT_PAGE_SIZE: u16 = 50;
 
 /// Which way a list runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// By time, downwards. A list by name: Z to A.
@@ -53,6 +54,7 @@ impl Order {
 /// In JSON, or as the query of an address, `{"size": 50, "order": "newest_first", "after": "…"}`. Without `size` a page has
 /// [`DEFAULT_PAGE_SIZE`] rows; a size out of range is refused while it is read.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(try_from = "AsWritten")]
 pub struct PageRequest {
     size: u16,
@@ -62,6 +64,7 @@ pub struct PageRequest {
 }
 
 #[derive(serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct AsWritten {
     size: Option<u16>,
@@ -265,6 +268,7 @@ fn page_of<T>(size: u16, mut rows: Vec<T>, cursor: impl Fn(&T) -> Cursor) -> Pag
 
 /// Rows, and where the next ones begin.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Page<T> {
     /// At most as many as asked for; a list says so where there may be fewer although more follow.
     pub items: Vec<T>,
@@ -412,6 +416,9 @@ impl serde::Serialize for Cursor {
         serializer.collect_str(self)
     }
 }
+
+#[cfg(feature = "schemars")]
+entity::text_in_json!(Cursor, "Cursor");
 
 impl<'de> serde::Deserialize<'de> for Cursor {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

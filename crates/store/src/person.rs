@@ -7,6 +7,7 @@ use crate::row::{Cells, FromRow};
 
 /// As much of a user as other people see.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Person {
     /// The user's id.
     pub id: UserId,
@@ -46,6 +47,7 @@ impl Names {
 
 /// As much of a room as a line about something else shows.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct RoomName {
     /// The room's id.
     pub id: RoomId,

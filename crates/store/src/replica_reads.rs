@@ -64,6 +64,9 @@ impl Serialize for CommitToken {
     }
 }
 
+#[cfg(feature = "schemars")]
+entity::text_in_json!(CommitToken, "CommitToken");
+
 impl<'de> Deserialize<'de> for CommitToken {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;

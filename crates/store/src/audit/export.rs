@@ -22,6 +22,7 @@ pub const EXPORT_VERSION: u8 = 1;
 
 /// An event in the shape of a line. Its members are in this order, and all of them are there.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct ExportedEvent {
     /// [`EXPORT_VERSION`].
     pub v: u8,

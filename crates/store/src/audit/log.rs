@@ -35,6 +35,7 @@ use crate::unit::Source;
 ///
 /// In JSON, or as the query of an address, the fields by their names, those that name nothing left out; a field that is not known is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditFilter {
     /// In this room.
@@ -112,6 +113,7 @@ impl AuditFilter {
 
 /// An event with the names of what it speaks of.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct NamedEntry {
     /// The event.
     #[serde(flatten)]

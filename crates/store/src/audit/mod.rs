@@ -40,6 +40,7 @@ pub struct Audit<'a, S> {
 
 /// One event of the audit log.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct AuditEntry {
     /// Grows with time within a process.
     pub id: AuditLogId,

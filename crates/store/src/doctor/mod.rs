@@ -30,6 +30,7 @@ pub use migrations::MIGRATIONS;
 
 /// What was found, and what helps.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// What was looked for.
     pub check: Check,
@@ -60,6 +61,7 @@ impl Finding {
 
 /// What [`Store::doctor`] found.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Report {
     /// Which database it is.
     pub database: &'static str,

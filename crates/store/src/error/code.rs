@@ -11,6 +11,7 @@ use super::{Error, ErrorName};
 
 /// What a caller can do about an error. The words in JSON are those of the variants, in small letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -53,6 +54,7 @@ impl ErrorKind {
 
 /// A code that [`Error::code`] can give.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct ErrorCode {
     /// The code.
     pub code: &'static str,
@@ -226,6 +228,26 @@ impl Serialize for Error {
         error.serialize_field("message", &self.to_string())?;
         error.serialize_field("details", &self.details())?;
         error.end()
+    }
+}
+
+#[cfg(feature = "schemars")]
+impl schemars::JsonSchema for Error {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Error".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "object",
+            "properties": {
+                "code": { "type": "string", "enum": codes().iter().map(|error| error.code).collect::<Vec<_>>() },
+                "kind": generator.subschema_for::<ErrorKind>(),
+                "message": { "type": "string" },
+                "details": { "type": "object" },
+            },
+            "required": ["code", "kind", "message", "details"],
+        })
     }
 }
 

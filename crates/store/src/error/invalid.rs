@@ -4,6 +4,7 @@ use strum::{EnumDiscriminants, EnumIter, EnumMessage, IntoStaticStr};
 
 /// A field that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[error("{field} {rule}")]
 pub struct Invalid {
     /// The field's name as in the schema.
@@ -15,6 +16,7 @@ pub struct Invalid {
 
 /// What a field must be. Lengths count characters (Unicode scalar values), as PostgreSQL's `varchar(n)` does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, EnumDiscriminants)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(tag = "rule", content = "expected", rename_all = "snake_case")]
 #[strum_discriminants(name(RuleName), vis(pub(crate)), derive(EnumIter, EnumMessage, IntoStaticStr))]
 #[strum_discriminants(strum(serialize_all = "snake_case", prefix = "invalid_"), doc = "Which rule.")]

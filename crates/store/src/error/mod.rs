@@ -180,6 +180,7 @@ impl Error {
 
 /// A limit of [`crate::ConnectSettings`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TimeLimit {
     /// `lock_timeout`: somebody else holds what it needs.
@@ -195,6 +196,7 @@ pub enum TimeLimit {
 
 /// Why a stored token does not open. The text itself is never shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Unreadable {

@@ -11,6 +11,7 @@ use crate::authority::{ActorRole, Operation};
 
 /// What an operation was about, with the key that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, EnumDiscriminants)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[strum_discriminants(name(SubjectName), vis(pub(crate)), derive(EnumIter, EnumMessage, IntoStaticStr))]
 #[strum_discriminants(
@@ -51,6 +52,7 @@ impl std::fmt::Display for Subject {
 
 /// What is there already.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, EnumDiscriminants)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(tag = "code", rename_all = "snake_case")]
 #[strum_discriminants(name(ConflictName), vis(pub(crate)), derive(EnumIter, EnumMessage, IntoStaticStr))]
 #[strum_discriminants(strum(serialize_all = "snake_case"), doc = "What is there already.")]
@@ -106,6 +108,7 @@ pub enum Conflict {
 
 /// Which rule of meetings says no.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, EnumDiscriminants)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(tag = "code", rename_all = "snake_case")]
 #[strum_discriminants(name(RejectedName), vis(pub(crate)), derive(EnumIter, EnumMessage, IntoStaticStr))]
 #[strum_discriminants(strum(serialize_all = "snake_case"), doc = "Which rule says no.")]

@@ -208,6 +208,9 @@ impl serde::Serialize for FeedPosition {
     }
 }
 
+#[cfg(feature = "schemars")]
+entity::text_in_json!(FeedPosition, "FeedPosition");
+
 impl<'de> serde::Deserialize<'de> for FeedPosition {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;

@@ -30,6 +30,7 @@ pub struct Nodes<'a, S> {
 
 /// A seat that was closed because its media node is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct LostSeat {
     /// The participation that ended.
     pub stay: ParticipantId,

@@ -15,6 +15,7 @@ use crate::unit::Sink;
 
 /// What a sign of life is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Heartbeat {
     /// The node is in service.

@@ -18,6 +18,7 @@ use crate::unit::Sink;
 
 /// What a sweep of lost nodes did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct NodeSweep {
     /// The nodes that it found silent, and that are lost now, in no order.
     pub lost: Vec<MediaNodeId>,

@@ -19,6 +19,7 @@ use crate::unit::Sink;
 
 /// A ban that was put.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Ban {
     /// The row it stands on: the participation that it ended, or one of no length for somebody who was absent.
     pub id: ParticipantId,

@@ -17,6 +17,7 @@ use crate::unit::Source;
 
 /// A ban, whom it is of, and where.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct BanInRoom {
     /// The row that it stands on, with who put it, when and why.
     pub participant: room_participant::Model,
@@ -30,6 +31,7 @@ pub struct BanInRoom {
 
 /// What became of a ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BanState {
     /// It keeps them out.

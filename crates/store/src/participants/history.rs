@@ -22,6 +22,7 @@ use crate::unit::Source;
 
 /// A participation, and where it was.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct ParticipantInRoom {
     /// The participation.
     pub participant: room_participant::Model,

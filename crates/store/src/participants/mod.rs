@@ -43,6 +43,7 @@ pub struct Participants<'a, S> {
 
 /// A participation, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct ParticipantWithUser {
     /// The participation.
     pub participant: room_participant::Model,

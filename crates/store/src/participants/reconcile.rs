@@ -22,6 +22,7 @@ pub const MAX_RECONCILED: usize = 10_000;
 
 /// What [`Participants::reconcile`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Reconciled {
     /// The seats of those who were not there any more, which are closed, in no order.
     pub closed: Vec<ClosedSeat>,
@@ -31,6 +32,7 @@ pub struct Reconciled {
 
 /// A seat that was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct ClosedSeat {
     /// The participation that ended.
     pub stay: ParticipantId,

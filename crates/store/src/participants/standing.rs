@@ -15,6 +15,7 @@ use crate::unit::{Sink, Source};
 
 /// What a user has in a room, of [`Participants::standing`].
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum SeatOrBan {
     /// They are present, by this participation.
     Seat(room_participant::Model),

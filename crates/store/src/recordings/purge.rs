@@ -25,6 +25,7 @@ pub const MAX_PURGE_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A file in the object store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct StoredFile {
     /// What it is a recording of.
     pub recording: RecordingId,

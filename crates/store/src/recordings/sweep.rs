@@ -18,6 +18,7 @@ use crate::unit::Sink;
 
 /// What a sweep took: enough to purge the file, and to tell the recorder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct SweptRecording {
     /// The recording.
     pub id: RecordingId,

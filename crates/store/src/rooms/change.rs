@@ -35,6 +35,7 @@ pub struct RoomChanges<'a> {
 
 /// Planned times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Schedule {
     /// Planned begin.
     pub start: DateTime<Utc>,

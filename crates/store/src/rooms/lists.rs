@@ -18,6 +18,7 @@ use crate::unit::Source;
 
 /// A room as its door shows it. The counts are in `room`: present, peak, joins.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct RoomOverview {
     /// The room.
     pub room: room::Model,
@@ -29,6 +30,7 @@ pub struct RoomOverview {
 
 /// Which rooms a list or a count is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RoomFilter {

@@ -16,6 +16,7 @@ use crate::unit::Sink;
 
 /// A room that a sweep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct EndedRoom {
     /// Which.
     pub room: RoomId,

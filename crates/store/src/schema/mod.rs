@@ -22,6 +22,7 @@ pub(crate) use postgres::home;
 
 /// What a schema consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ObjectKind {
@@ -69,6 +70,7 @@ impl ObjectKind {
 
 /// An object that this build expects, and that is missing or different.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct SchemaDifference {
     /// What it is.
     pub kind: ObjectKind,

@@ -24,6 +24,7 @@ pub struct Statistics<'a, S> {
 
 /// A room's sums, up to now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct RoomStatistics {
     /// How many different people came.
     pub distinct_participants: i64,
@@ -31,6 +32,7 @@ pub struct RoomStatistics {
     pub participations: i64,
     /// All participations' lengths together, those that go on up to now, in whole seconds each.
     #[serde(rename = "total_participation_seconds", serialize_with = "in_seconds")]
+    #[cfg_attr(feature = "schemars", schemars(with = "i64"))]
     pub total_participation: TimeDelta,
     /// The most that were in at once.
     pub peak_participants: i32,
@@ -42,6 +44,7 @@ pub struct RoomStatistics {
 
 /// A user's sums, up to now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct UserStatistics {
     /// In how many different rooms they were.
     pub distinct_rooms: i64,
@@ -49,6 +52,7 @@ pub struct UserStatistics {
     pub participations: i64,
     /// All participations' lengths together, in whole seconds each.
     #[serde(rename = "total_participation_seconds", serialize_with = "in_seconds")]
+    #[cfg_attr(feature = "schemars", schemars(with = "i64"))]
     pub total_participation: TimeDelta,
     /// How many of them ended by a kick or a ban.
     pub kicks: i64,

@@ -23,6 +23,7 @@ pub const MAX_BUSIEST: u16 = 100;
 
 /// How much the platform was used on one day, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct DayOfUse {
     /// The day.
     pub day: NaiveDate,
@@ -35,6 +36,7 @@ pub struct DayOfUse {
     /// How long all were in meetings together, of each participation the part that falls on the day; those that go on count up to now.
     /// In JSON in whole seconds.
     #[serde(rename = "total_participation_seconds", serialize_with = "super::in_seconds")]
+    #[cfg_attr(feature = "schemars", schemars(with = "i64"))]
     pub total_participation: TimeDelta,
 }
 
@@ -57,12 +59,14 @@ impl DayOfUse {
 
 /// How much a room was used in a span of time.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct BusyRoom {
     /// The room, deleted or not.
     pub room: RoomName,
     /// How long all were in it together, of each participation the part that falls into the span; those that go on count up to now.
     /// In JSON in whole seconds.
     #[serde(rename = "total_participation_seconds", serialize_with = "super::in_seconds")]
+    #[cfg_attr(feature = "schemars", schemars(with = "i64"))]
     pub total_participation: TimeDelta,
     /// How often somebody came in the span, rejoins included.
     pub joins: i64,

@@ -111,6 +111,7 @@ pub(crate) fn acquired(begun: Instant) {
 
 /// A pool's connections now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct PoolUsage {
     /// Those that work.
     pub in_use: u32,

@@ -33,6 +33,7 @@ pub struct ProviderLogin {
 
 /// Where the link between an external account and a user came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SignedInHow {

@@ -15,6 +15,7 @@ use crate::unit::Source;
 
 /// A login, or one that failed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct LoginRecord {
     /// The event in the audit log.
     pub id: AuditLogId,
@@ -30,6 +31,7 @@ pub struct LoginRecord {
 
 /// How a login ended.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LoginOutcome {

@@ -15,6 +15,7 @@ use crate::unit::Source;
 
 /// What a search for users goes by. White space around it and case do not matter; `%` and `_` are letters like any other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UserSearch {

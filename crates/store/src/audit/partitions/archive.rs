@@ -22,6 +22,7 @@ use crate::unit::{Reach, Sink, Unit, only_the_system};
 
 /// A partition that is in a file now, and nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct ArchivedPartition {
     /// The table that was dropped.
     pub partition: String,

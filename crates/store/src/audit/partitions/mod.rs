@@ -27,6 +27,7 @@ pub struct AuditPartitions<'a> {
 
 /// Where a partition stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PartitionState {
     /// Part of the audit log, for the rows of its time.
@@ -39,6 +40,7 @@ pub enum PartitionState {
 
 /// A part of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct AuditPartition {
     /// Of the table.
     pub name: String,
@@ -56,6 +58,7 @@ pub struct AuditPartition {
 
 /// What [`AuditPartitions::ensure_partitions`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct EnsuredPartitions {
     /// Partitions that it made.
     pub made: Vec<String>,

@@ -7,6 +7,7 @@ use std::time::Duration;
 ///
 /// The `metrics` facade gets the same as it happens, see [`crate::telemetry::METRICS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct WriterStats {
     /// Events that were taken.
     pub accepted: u64,

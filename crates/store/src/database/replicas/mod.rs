@@ -35,6 +35,7 @@ pub(crate) const REPLICA_POSITION: &str = "SELECT pg_is_in_recovery() AS follows
 
 /// How a replica stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicaState {
     /// Nobody has looked yet.
@@ -63,6 +64,7 @@ impl ReplicaState {
 
 /// A replica as it was when it was last looked at.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct ReplicaStatus {
     /// Its host and port.
     pub server: String,
