@@ -94,7 +94,7 @@ mod tests {
     }
 
     const KEY: &str = "018bcfe5-6800-77b2-8902-5cc1e182833e";
-    const CODE: &str = "";
+    const CODE: &str = "4GN3CYFR";
 
     #[test]
     fn keys_are_of_version_7_and_of_their_time() {
