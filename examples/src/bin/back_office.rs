@@ -55,7 +55,7 @@ async fn play(stage: &Stage, people: &[user::Model]) -> Result<Vec<room::Model>,
             joining.participants().join(room.id, user.id, role).await?;
             stage.pass(5);
         }
-        let until = Some(stage.now() + TimeDelta::minutes(20));
+        let until = Some(stage.now() + TimeDelta::minutes(60));
         if rooms.is_empty() {
             ada.participants()
                 .ban(room.id, people[1].id, Some("noise"), until)
@@ -140,10 +140,10 @@ async fn bans(stage: &Stage, people: &[user::Model]) -> Result<(), Sentence> {
     });
     print("\nWhom Ada banned");
     print(table(&["Who", "From", "Why", "What became of it"], rows));
-    stage.pass(30);
+    stage.pass(40);
     let of_ben = stage.store.participants().bans_of(people[1].id, &page()?).await?;
     for ban in of_ben.items {
-        print(format_args!("Half an hour later Ben's is {:?}", ban.state));
+        print(format_args!("Forty minutes later Ben's is {:?}", ban.state));
     }
     Ok(())
 }

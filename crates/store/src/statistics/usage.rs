@@ -80,7 +80,7 @@ impl<S: Source> Statistics<'_, S> {
     ///
     /// One statement. It reads all participations of the meetings that went on in that time, each once, along `ix_room_participants_room`;
     /// the meetings are found along `ix_rooms_live` and `ix_rooms_ended`, of which it looks at all that ended since the first day. So it costs as much
-    /// as there was use: some 2 s for a million participations. It is for a report, not for each view of a page; ask it of a replica if
+    /// as there was use. It is for a report, not for each view of a page; ask it of a replica if
     /// there is one.
     ///
     /// # Errors
