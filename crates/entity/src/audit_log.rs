@@ -78,6 +78,8 @@ pub enum AuditAction {
     // Added by m20261122_000003.
     AuditExported,
     AuditArchived,
+    // Added by m20261130_000007.
+    GuestAdmitted,
 }
 
 impl AuditAction {
@@ -234,7 +236,7 @@ mod tests {
 
     #[test]
     fn each_action_reads_back() {
-        assert_eq!(AuditAction::iter().count(), 31 + 26 + 2);
+        assert_eq!(AuditAction::iter().count(), 31 + 26 + 2 + 1);
         for action in AuditAction::iter() {
             let recorded = RecordedAction::from(action);
             assert_eq!(RecordedAction::from(recorded.name().as_str()), recorded);

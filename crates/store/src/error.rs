@@ -12,7 +12,7 @@ use entity::{
 use crate::authority::{ActorRole, Operation};
 
 /// The newest migration that this build needs. A test holds it equal to the newest one there is.
-pub const REQUIRED_MIGRATION: &str = "m20261122_000005_audit_partitions";
+pub const REQUIRED_MIGRATION: &str = "m20261130_000007_guests";
 
 /// The store's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -453,6 +453,14 @@ pub enum Rejected {
     UserInactive {
         /// Who.
         user: UserId,
+    },
+    /// It needs an account, and the user is a guest.
+    #[error("user {user} is a guest, and this needs an account")]
+    AccountRequired {
+        /// Who.
+        user: UserId,
+        /// The room that is not open to guests, when they were to come in.
+        room: Option<RoomId>,
     },
     /// The account is active.
     #[error("user {user} is active")]

@@ -68,6 +68,7 @@ pub struct ProfileRecord {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub last_login_at: Option<DateTime<Utc>>,
+    pub guest_since: Option<DateTime<Utc>>,
 }
 
 impl From<user::Model> for ProfileRecord {
@@ -85,6 +86,7 @@ impl From<user::Model> for ProfileRecord {
             created_at,
             updated_at,
             last_login_at,
+            guest_since,
         } = row;
         Self {
             id,
@@ -97,6 +99,7 @@ impl From<user::Model> for ProfileRecord {
             created_at,
             updated_at,
             last_login_at,
+            guest_since,
         }
     }
 }
