@@ -1,0 +1,2 @@
+//! Signaling.
+fn main() {}
