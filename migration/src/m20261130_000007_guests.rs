@@ -1,15 +1,14 @@
-//! Guests: people without an account, who are in rooms that ask for none (ADR 15). A column of the users, what it forbids, its index, and
-//! the action by which they come.
+//! Guests: people without an account, who are in rooms that ask for none (ADR 15). A column of the users, what it forbids, and
+//! its index.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseExecutor, DbBackend};
 
-use crate::{create_index_concurrently, lock, values};
+use crate::{create_index_concurrently, lock};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-const ADDED: [&str; 1] = ["GUEST_ADMITTED"];
 /// Guests who are not erased, those first who came first.
 const INDEX: (&str, &str) = (
     "ix_users_guests",
@@ -24,12 +23,8 @@ impl MigrationTrait for Migration {
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let db = manager.get_connection();
-        if db.get_database_backend() == DbBackend::Sqlite {
-            values::add_audit_actions(db, &ADDED).await?;
-        }
         run(
-            db,
+            manager.get_connection(),
             include_str!("guests/postgres_up.sql"),
             include_str!("guests/sqlite_up.sql"),
         )
@@ -38,20 +33,14 @@ impl MigrationTrait for Migration {
         create_index_concurrently(manager, "users", name, on).await
     }
 
-    /// Fails, and changes nothing, while there are guests; on SQLite also when a row of the audit log has the action. PostgreSQL keeps the
-    /// value of the type: to take one away would write the whole audit log anew, and whoever does not know it reads past it.
+    /// Guests are left as users whom nobody can sign in as.
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let db = manager.get_connection();
         run(
-            db,
+            manager.get_connection(),
             include_str!("guests/postgres_down.sql"),
             include_str!("guests/sqlite_down.sql"),
         )
-        .await?;
-        if db.get_database_backend() == DbBackend::Sqlite {
-            values::remove_audit_actions(db, &ADDED).await?;
-        }
-        Ok(())
+        .await
     }
 }
 

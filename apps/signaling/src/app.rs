@@ -10,11 +10,11 @@ use conferencing_store::clock::Clock;
 use conferencing_store::entity::{MediaNodeId, UserId};
 use conferencing_store::{Actor, ConnectSettings, Error, Store, StoreSettings, connect};
 use metrics_exporter_prometheus::PrometheusHandle;
-use sea_orm::DatabaseConnection;
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock as AsyncRwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TrackedFuture;
 
 use crate::auth::migrations::Migrator;
 use crate::auth::passwords::Passwords;
@@ -30,7 +30,6 @@ pub struct App(Arc<Inner>);
 
 struct Inner {
     store: Store,
-    db: DatabaseConnection,
     clock: Arc<dyn Clock>,
     config: Config,
     passwords: Passwords,
@@ -87,13 +86,16 @@ impl App {
         let webhooks = webhooks.map_err(|error| StartError::Setting(format!("SIGNALING_WEBHOOK_SECRET {error}")))?;
         let passwords = Passwords::new(&config).map_err(StartError::Setting)?;
         let clock = Arc::clone(&settings.clock);
-        let db = connect::open(&config.database_url, &settings.connect).await?;
         if config.migrate {
             // Every instance may do so at the same moment: one works, the others wait.
+            let db = connect::open(&config.database_url, &settings.connect).await?;
             migrate(&db).await?;
             apply::<Migrator>(&db, &MigrateSettings::default()).await?;
+            db.close()
+                .await
+                .map_err(|error| StartError::Setting(error.to_string()))?;
         }
-        let store = Store::from_connection(db.clone(), settings).await?;
+        let store = Store::connect_with(&config.database_url.clone(), settings).await?;
         let node_name = config
             .node_name
             .clone()
@@ -102,7 +104,6 @@ impl App {
         let sockets = Arc::new(Semaphore::new(config.sockets));
         let app = Self(Arc::new(Inner {
             store,
-            db,
             clock,
             config,
             passwords,
@@ -129,7 +130,11 @@ impl App {
     ///
     /// # Errors
     /// Of the listener and the store.
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), StartError> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), StartError> {
         let service = routes::service(&self);
         let stopping = self.stopping().clone();
         let signal = async move {
@@ -137,7 +142,9 @@ impl App {
             tracing::info!("stopping");
             stopping.cancel();
         };
-        let serving = axum::serve(listener, service).with_graceful_shutdown(signal).into_future();
+        let serving = axum::serve(listener, service)
+            .with_graceful_shutdown(signal)
+            .into_future();
         let limit = async {
             self.stopping().cancelled().await;
             tokio::time::sleep(self.config().shutdown_time()).await;
@@ -152,7 +159,10 @@ impl App {
     async fn stop(self) -> Result<(), StartError> {
         self.0.stopping.cancel();
         self.0.tasks.close();
-        if tokio::time::timeout(self.config().shutdown_time(), self.0.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(self.config().shutdown_time(), self.0.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("WebSockets that were open are cut off");
         }
         self.store().close().await?;
@@ -163,11 +173,6 @@ impl App {
     /// The store.
     pub fn store(&self) -> &Store {
         &self.0.store
-    }
-
-    /// For the service's own tables.
-    pub(crate) fn db(&self) -> &DatabaseConnection {
-        &self.0.db
     }
 
     /// The store's time.
@@ -208,6 +213,11 @@ impl App {
     /// In the background; the service waits for it when it stops.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.tasks.spawn(task);
+    }
+
+    /// What a WebSocket does; the service waits for it when it stops.
+    pub(crate) fn tracked<F: Future>(&self, work: F) -> TrackedFuture<F> {
+        self.0.tasks.track_future(work)
     }
 
     /// The media node that this process is.

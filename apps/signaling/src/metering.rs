@@ -19,7 +19,9 @@ pub(crate) fn recorder() -> Result<PrometheusHandle, String> {
     let buckets = [
         0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     ];
-    let builder = PrometheusBuilder::new().set_buckets(&buckets).map_err(|error| error.to_string())?;
+    let builder = PrometheusBuilder::new()
+        .set_buckets(&buckets)
+        .map_err(|error| error.to_string())?;
     let handle = builder.install_recorder().map_err(|error| error.to_string())?;
     telemetry::describe();
     metrics::describe_counter!("signaling_http_requests_total", "Requests that were answered");
@@ -35,7 +37,11 @@ pub(crate) fn recorder() -> Result<PrometheusHandle, String> {
 
 /// Counts and measures each request by its route, never by its path, which has no end of values.
 pub(crate) async fn measured(request: Request, next: Next) -> Response {
-    let (begun, method) = (Instant::now(), request.method().as_str().to_owned());
+    let begun = Instant::now();
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
+        _ => "other".to_owned(),
+    };
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;

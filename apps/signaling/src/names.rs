@@ -2,33 +2,36 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use conferencing_store::entity::UserId;
 use conferencing_store::{Error, Store};
 
-/// With more than that, all are forgotten and looked up anew. It bounds the memory, and how old a name may be in a busy process.
+/// With more than that, all are forgotten and looked up anew.
 const MOST: usize = 10_000;
+/// How old a name may be: for so long somebody who changed theirs, or was erased, is called as before.
+const AGE: Duration = Duration::from_mins(1);
 
 /// Display names by user.
 #[derive(Default)]
-pub(crate) struct Names(Mutex<HashMap<UserId, Arc<str>>>);
+pub(crate) struct Names(Mutex<HashMap<UserId, (Instant, Arc<str>)>>);
 
 impl Names {
     /// The display name of a user, deleted ones included.
     pub(crate) async fn of(&self, store: &Store, user: UserId) -> Result<Arc<str>, Error> {
         if let Ok(known) = self.0.lock()
-            && let Some(name) = known.get(&user)
+            && let Some((since, name)) = known.get(&user)
+            && since.elapsed() < AGE
         {
             return Ok(Arc::clone(name));
         }
         let row = store.users().any().get(user).await?;
         let name: Arc<str> = row.display_name.into();
-        // Who is erased stays so.
         if let Ok(mut known) = self.0.lock() {
             if known.len() >= MOST {
                 known.clear();
             }
-            known.insert(user, Arc::clone(&name));
+            known.insert(user, (Instant::now(), Arc::clone(&name)));
         }
         Ok(name)
     }

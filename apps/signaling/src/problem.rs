@@ -58,7 +58,11 @@ impl Problem {
     }
 
     pub(crate) fn no_such_room() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "room_not_found", "there is no room with this code")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "room_not_found",
+            "there is no room with this code",
+        )
     }
 
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {

@@ -69,10 +69,9 @@ impl App {
         acting.rooms().sweep_empty(SWEEP).await?;
         acting.users().sweep_guests(self.config().guest_time(), SWEEP).await?;
         acting.inbox().purge(KEEP_INBOX, 1000).await?;
-        if let Err(error) = sessions::purge(self.db(), self.now()).await {
+        if let Err(error) = sessions::purge(&self.store().sql(), self.now()).await {
             tracing::warn!("sessions that ran out were not deleted: {error}");
         }
         Ok(())
     }
 }
-

@@ -23,7 +23,9 @@ impl WebhookKey {
     pub fn new(secret: &Secret) -> Result<Self, &'static str> {
         let expected = "must be whsec_ and 24 to 64 bytes in base64";
         let text = secret.expose();
-        let key = STANDARD.decode(text.strip_prefix(PREFIX).unwrap_or(text)).map_err(|_| expected)?;
+        let key = STANDARD
+            .decode(text.strip_prefix(PREFIX).unwrap_or(text))
+            .map_err(|_| expected)?;
         if !(24..=64).contains(&key.len()) {
             return Err(expected);
         }
@@ -53,7 +55,9 @@ impl WebhookKey {
             return None;
         }
         // Several while the key is changed.
-        let mut signatures = text("webhook-signature")?.split(' ').filter_map(|one| one.strip_prefix("v1,"));
+        let mut signatures = text("webhook-signature")?
+            .split(' ')
+            .filter_map(|one| one.strip_prefix("v1,"));
         let signed = signatures.any(|signature| {
             let signature = STANDARD.decode(signature).unwrap_or_default();
             self.over(id, timestamp, body).verify_slice(&signature).is_ok()
@@ -72,7 +76,11 @@ mod tests {
 
     fn headers(id: &str, timestamp: &str, signature: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)] {
+        for (name, value) in [
+            ("webhook-id", id),
+            ("webhook-timestamp", timestamp),
+            ("webhook-signature", signature),
+        ] {
             headers.insert(name.parse::<axum::http::HeaderName>().unwrap(), value.parse().unwrap());
         }
         headers

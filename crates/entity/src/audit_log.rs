@@ -75,11 +75,10 @@ pub enum AuditAction {
     RecordingReported,
     MediaNodeRegistered,
     MediaNodeLost,
+    GuestAdmitted,
     // Added by m20261122_000003.
     AuditExported,
     AuditArchived,
-    // Added by m20261130_000007.
-    GuestAdmitted,
 }
 
 impl AuditAction {
@@ -226,7 +225,7 @@ pub struct Model {
     pub target: BelongsTo<Option<super::user::Entity>>,
 }
 
-impl ActiveModelBehavior for ActiveModel {}
+read_only!("audit_logs");
 
 #[cfg(test)]
 mod tests {
@@ -236,7 +235,7 @@ mod tests {
 
     #[test]
     fn each_action_reads_back() {
-        assert_eq!(AuditAction::iter().count(), 31 + 26 + 2 + 1);
+        assert_eq!(AuditAction::iter().count(), 31 + 27 + 2);
         for action in AuditAction::iter() {
             let recorded = RecordedAction::from(action);
             assert_eq!(RecordedAction::from(recorded.name().as_str()), recorded);

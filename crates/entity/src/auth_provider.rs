@@ -72,4 +72,4 @@ pub struct Model {
     pub user: BelongsTo<super::user::Entity>,
 }
 
-impl ActiveModelBehavior for ActiveModel {}
+read_only!("auth_providers");

@@ -17,4 +17,4 @@ pub struct Model {
     pub received_at: DateTimeUtc,
 }
 
-impl ActiveModelBehavior for ActiveModel {}
+read_only!("inbox");

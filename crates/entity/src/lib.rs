@@ -6,12 +6,54 @@
 //! The tables are made by the `migration` package, never from these entities; a test of the store compares the two,
 //! column by column, on both backends. Services use the `store` crate, which never forgets the deleted filter, the
 //! audit row or the lock; these types are what it returns.
+//!
+//! # Read-only
+//!
+//! The entities are for reading and for joins with a service's own tables. `insert`, `update`, `save` and `delete` of their active models
+//! answer an error and send nothing, on any connection: such a change would be in no audit log, could break what the store holds under a lock,
+//! and is not what the grants of docs/OPERATIONS.md are for. SeaORM also has `Entity::insert`, `update_many` and `delete_many`, which ask no
+//! model: through `Unit::sql` of the store they are refused as well, through a connection of one's own they are not. Do not.
 
 #![allow(clippy::disallowed_methods, reason = "the derives' own code")]
 
 /// The table that says which of our migrations a database has. SeaORM's own name for it, `seaql_migrations`, is left to the service that
 /// links us: two migrators that share a table take each other's rows for files that are missing.
 pub const MIGRATION_TABLE: &str = "conferencing_migrations";
+
+/// Our tables.
+pub const TABLES: &[&str] = &[
+    "users",
+    "auth_providers",
+    "rooms",
+    "media_nodes",
+    "room_participants",
+    "recordings",
+    "inbox",
+    "feed_checkpoints",
+    "audit_logs",
+];
+
+/// Active models read and convert, and are not written: a change past the store is in no audit log and asks for no lock.
+macro_rules! read_only {
+    ($table:literal) => {
+        #[async_trait::async_trait]
+        impl ActiveModelBehavior for ActiveModel {
+            async fn before_save<C: ConnectionTrait>(self, _: &C, _: bool) -> Result<Self, DbErr> {
+                Err(crate::is_read_only($table))
+            }
+
+            async fn before_delete<C: ConnectionTrait>(self, _: &C) -> Result<Self, DbErr> {
+                Err(crate::is_read_only($table))
+            }
+        }
+    };
+}
+
+fn is_read_only(table: &str) -> sea_orm::DbErr {
+    sea_orm::DbErr::Custom(format!(
+        "a row of {table} is changed by the store alone, which records the change in the audit log"
+    ))
+}
 
 pub mod audit_log;
 pub mod auth_provider;

@@ -24,4 +24,4 @@ pub struct Model {
     pub lost_at: Option<DateTimeUtc>,
 }
 
-impl ActiveModelBehavior for ActiveModel {}
+read_only!("media_nodes");

@@ -102,4 +102,4 @@ pub struct Model {
     pub owner: BelongsTo<super::user::Entity>,
 }
 
-impl ActiveModelBehavior for ActiveModel {}
+read_only!("recordings");

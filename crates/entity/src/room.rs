@@ -86,4 +86,4 @@ pub struct Model {
     pub recordings: HasMany<super::recording::Entity>,
 }
 
-impl ActiveModelBehavior for ActiveModel {}
+read_only!("rooms");

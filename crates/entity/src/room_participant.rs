@@ -100,4 +100,4 @@ pub struct Model {
     pub node: BelongsTo<Option<super::media_node::Entity>>,
 }
 
-impl ActiveModelBehavior for ActiveModel {}
+read_only!("room_participants");

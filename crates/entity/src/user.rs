@@ -53,7 +53,7 @@ pub struct Model {
     pub recordings: HasMany<super::recording::Entity>,
 }
 
-impl ActiveModelBehavior for ActiveModel {}
+read_only!("users");
 
 impl Model {
     /// Whether they are here without an account: nothing to sign in with, no room and no recording of their own.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, REQUIRED_MIGRATION, Result};
 use crate::store::{Store, applied_migration};
 use crate::telemetry;
-use crate::unit::Source;
+use crate::unit::Reach;
 
 /// The longest that [`Store::health`] waits, for a connection and for its answer together.
 pub const HEALTH_LIMIT: Duration = Duration::from_secs(1);

@@ -129,6 +129,8 @@ pub mod users;
 compile_error!("enable at least one of the features `postgres` and `sqlite`");
 
 pub use entity;
+/// The ORM underneath, in the version that this crate is made with: for own tables and own SQL, see [`Unit::sql`].
+pub use sea_orm;
 
 pub use actor::Actor;
 pub use audit::partitions::{ArchivedPartition, AuditPartition, AuditPartitions, EnsuredPartitions, PartitionState};
@@ -144,7 +146,7 @@ pub use doctor::{Check, DoctorSettings, Finding, Report, Severity};
 pub use entity::MIGRATION_TABLE;
 pub use erasure::ErasureReceipt;
 pub use error::REQUIRED_MIGRATION;
-pub use error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject, TimeLimit};
+pub use error::{Conflict, Error, ErrorCode, ErrorKind, Invalid, Rejected, Result, Rule, Subject, TimeLimit};
 pub use export::ExportRecord;
 pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
 pub use health::Health;
@@ -158,7 +160,7 @@ pub use schema::{ObjectKind, SchemaDifference};
 pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, RetryPolicy, StoreSettings};
 pub use store::Store;
 pub use tokens::{KeyRing, TokenKey};
-pub use unit::{Acting, Unit};
+pub use unit::{Acting, Sql, Unit};
 pub use users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile, SignedInHow};
 
 macro_rules! reads_of {
@@ -241,3 +243,8 @@ struct Replication;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/MIGRATIONS.md")]
 struct Migrations;
+
+/// Compiles its example.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/ERRORS.md")]
+struct Errors;

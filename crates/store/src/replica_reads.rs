@@ -10,8 +10,7 @@ use crate::context::Context;
 use crate::database::{Dialect, Executor, PRIMARY_POSITION, position};
 use crate::error::{Error, Invalid, Result, Rule};
 use crate::telemetry;
-use crate::unit::Source;
-use crate::unit::sealed::Sealed;
+use crate::unit::{Reach, Source};
 
 /// A moment in the order of commits: everything that was committed before the token was taken lies before it. Its text, as that in JSON,
 /// is PostgreSQL's own of such a position (`16/B374D848`), so that it can travel in a header or a cookie. On SQLite, which has no
@@ -99,9 +98,7 @@ impl ReplicaReads {
     }
 }
 
-impl Sealed for ReplicaReads {}
-
-impl Source for ReplicaReads {
+impl Reach for ReplicaReads {
     fn executor(&self) -> Executor<'_> {
         self.context.connections().into()
     }

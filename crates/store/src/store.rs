@@ -14,8 +14,7 @@ use crate::error::{Error, REQUIRED_MIGRATION, Result};
 use crate::replica_reads::{CommitToken, ReplicaReads};
 use crate::settings::{Durability, StoreSettings};
 use crate::telemetry::{self, PoolUsage};
-use crate::unit::sealed::Sealed;
-use crate::unit::{Acting, OpenUnit, Source, Unit};
+use crate::unit::{Acting, OpenUnit, Reach, Sql, Unit};
 
 /// The data layer. Cheap to clone; all clones share one pool.
 #[derive(Clone, Debug)]
@@ -23,9 +22,7 @@ pub struct Store {
     context: Context,
 }
 
-impl Sealed for Store {}
-
-impl Source for Store {
+impl Reach for Store {
     fn executor(&self) -> Executor<'_> {
         self.context.connections().into()
     }
@@ -151,6 +148,12 @@ impl Store {
     /// Writes in the name of `actor`, each operation a unit of work of its own.
     pub fn acting(&self, actor: &Actor) -> Acting {
         Acting::new(self.context.clone(), actor.clone())
+    }
+
+    /// A connection for the service's own tables, each statement by itself; what is to happen together goes through
+    /// [`Unit::sql`](crate::Unit::sql). On SQLite, where writers take turns, changes belong into a unit: only there do they wait for theirs.
+    pub fn sql(&self) -> Sql<'_> {
+        Sql::alone(&self.context)
     }
 
     /// A writer of audit events in batches, with a queue of its own. Must be called within a Tokio runtime.

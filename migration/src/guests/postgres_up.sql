@@ -1,5 +1,4 @@
 -- Each statement may be run again after a failure further on.
-ALTER TYPE audit_action ADD VALUE IF NOT EXISTS 'GUEST_ADMITTED';
 -- Nullable and without a default: what older builds insert are accounts.
 ALTER TABLE users ADD COLUMN IF NOT EXISTS guest_since timestamptz;
 

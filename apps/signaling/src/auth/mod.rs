@@ -59,7 +59,9 @@ fn client_address(headers: &HeaderMap, peer: Option<IpAddr>, hops: usize) -> Opt
         return peer.map(|peer| peer.to_canonical());
     }
     let lines = headers.get_all("x-forwarded-for").into_iter();
-    let texts = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    let texts = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
     let addresses: Vec<&str> = texts.map(str::trim).collect();
     let address = addresses.len().checked_sub(hops).and_then(|at| addresses.get(at))?;
     address.parse().ok()
@@ -89,12 +91,7 @@ impl Caller {
         self.client.acts(Actor::user(self.user.id))
     }
 
-    /// The system itself, for what it does on their behalf.
-    pub(crate) fn system(&self, name: &'static str) -> Actor {
-        self.client.acts(Actor::system(name))
-    }
-
-    pub(crate) async fn of_session(
+    pub(crate) fn of_session(
         app: &App,
         parts: &Parts,
         found: Option<(SessionKey, user::Model)>,
@@ -119,7 +116,7 @@ impl FromRequestParts<App> for Caller {
             }
         };
         let found = sessions::find(&app.store().sql(), &token, app.now()).await?;
-        Self::of_session(app, parts, found).await
+        Self::of_session(app, parts, found)
     }
 }
 
@@ -131,7 +128,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {
     let lines = headers.get_all(header::COOKIE).into_iter();
-    let pairs = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
+    let pairs = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'));
     let mut pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
     pairs.find_map(|(name, value)| (name == COOKIE).then_some(value))
 }
@@ -182,7 +181,9 @@ mod tests {
     #[test]
     fn the_client_is_whom_the_outermost_proxy_saw() {
         let peer: Option<IpAddr> = Some([10, 0, 0, 1].into());
-        let (of, ip) = (forwarded(&["1.1.1.1, 2.2.2.2", "3.3.3.3"]), |n: u8| Some(IpAddr::from([n, n, n, n])));
+        let (of, ip) = (forwarded(&["1.1.1.1, 2.2.2.2", "3.3.3.3"]), |n: u8| {
+            Some(IpAddr::from([n, n, n, n]))
+        });
         assert_eq!(client_address(&of, peer, 0), peer);
         for (hops, address) in [(1, ip(3)), (2, ip(2)), (3, ip(1)), (4, None)] {
             assert_eq!(client_address(&of, peer, hops), address);

@@ -76,7 +76,11 @@ impl Passwords {
         let turn = self.turn().await?;
         let (argon2, exists) = (self.argon2.clone(), hash.is_some());
         // Longer ones nobody has.
-        let password = if password.len() > LONGEST { String::new() } else { password };
+        let password = if password.len() > LONGEST {
+            String::new()
+        } else {
+            password
+        };
         let hash = hash.unwrap_or(&self.nobodys).clone();
         blocking(turn, move || {
             let parsed = PasswordHash::new(hash.expose());

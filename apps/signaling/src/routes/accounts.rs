@@ -129,7 +129,10 @@ async fn open_session(app: &App, client: &Client, candidate: &LoginCandidate) ->
         let (token, expires_at) = opened(&unit, user.id, now, time).await?;
         Ok::<_, Error>((user, token, expires_at))
     };
-    let (user, token, expires_at) = app.store().transact(&client.acts(Actor::system("logins")), work).await?;
+    let (user, token, expires_at) = app
+        .store()
+        .transact(&client.acts(Actor::system("logins")), work)
+        .await?;
     Ok(SessionView {
         token: token.expose().to_owned(),
         expires_at,

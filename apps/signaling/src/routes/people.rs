@@ -10,7 +10,6 @@ use conferencing_store::page::Order;
 use conferencing_store::{Actor, Error, Rejected, Unit};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::accounts::{SessionView, opened, with_cookie};
 use super::extract::{Json, Path, Query};
@@ -193,8 +192,8 @@ pub(crate) async fn ban(
 ) -> Result<StatusCode, Problem> {
     let room = app.room(&code).await?;
     let acting = app.store().acting(&caller.actor());
-    let banned = acting.participants().ban(room.id, user, ban.reason.as_deref(), ban.until);
-    banned.await?;
+    let reason = ban.reason.as_deref();
+    acting.participants().ban(room.id, user, reason, ban.until).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

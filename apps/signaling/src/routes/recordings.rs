@@ -8,7 +8,6 @@ use conferencing_store::page::Order;
 use conferencing_store::{NewRecording, RecordingMeasures};
 use serde::Deserialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::extract::{Json, Path, Query};
 use super::views::{PageView, Paging, RecordingView};
@@ -76,7 +75,9 @@ pub(crate) async fn list(
 ) -> Result<Json<PageView<RecordingView>>, Problem> {
     let room = app.room(&code).await?;
     if app.role_in(&caller, room.id).await? == ActorRole::Outsider {
-        return Err(Problem::forbidden("only those who are in the room see what is recorded"));
+        return Err(Problem::forbidden(
+            "only those who are in the room see what is recorded",
+        ));
     }
     let page = paging.request(Order::NewestFirst)?;
     let recordings = app.store().recordings().list_of_room(room.id, &page).await?;

@@ -9,7 +9,6 @@ use conferencing_store::{AuditFilter, NamedEntry};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::extract::{Json, Path, Query};
 use super::views::{PageView, Paging, PersonView};
@@ -122,7 +121,11 @@ pub(crate) async fn list(
             RecordedAction::Known(action) => filter.actions.push(action),
             RecordedAction::Unknown(name) => {
                 let status = axum::http::StatusCode::UNPROCESSABLE_ENTITY;
-                return Err(Problem::new(status, "unknown_action", format!("there is no action {name:?}")));
+                return Err(Problem::new(
+                    status,
+                    "unknown_action",
+                    format!("there is no action {name:?}"),
+                ));
             }
         }
     }

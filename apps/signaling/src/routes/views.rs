@@ -9,7 +9,6 @@ use conferencing_store::page::{Cursor, Order, Page, PageRequest};
 use conferencing_store::participants::{ParticipantWithUser, Person};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use crate::problem::Problem;
 

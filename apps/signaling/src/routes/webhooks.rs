@@ -10,7 +10,6 @@ use conferencing_store::{
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::extract::Json;
 use super::recordings::BUCKET;
@@ -104,11 +103,7 @@ pub struct Answer {
 /// Anything but 200 means that nothing was done: deliver it again.
 #[utoipa::path(post, path = "/webhooks/media", tag = "webhooks", request_body = Webhook, responses(
     (status = 200, body = Answer), (status = 401, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem)))]
-pub(crate) async fn receive(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Answer>, Problem> {
+pub(crate) async fn receive(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Json<Answer>, Problem> {
     let key = app.webhooks().ok_or_else(|| {
         let detail = "no webhooks are expected: SIGNALING_WEBHOOK_SECRET is not set";
         Problem::new(StatusCode::NOT_FOUND, "no_webhooks", detail)
@@ -117,9 +112,8 @@ pub(crate) async fn receive(
         let detail = "the webhook is not signed by the media server, or was sent too long ago";
         Problem::new(StatusCode::UNAUTHORIZED, "wrong_signature", detail)
     })?;
-    let webhook: Webhook = serde_json::from_slice(&body).map_err(|error| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "malformed_body", error.to_string())
-    })?;
+    let webhook: Webhook = serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "malformed_body", error.to_string()))?;
     let webhook = &webhook;
     let work = |unit: Unit| async move {
         match unit.inbox().once(SOURCE, id).await? {

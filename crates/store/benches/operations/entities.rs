@@ -1,5 +1,5 @@
 //! The main operations as one would write them with SeaORM's entities: look, decide, write, in one transaction. The locks are
-//! those that the same promises need.
+//! those that the same promises need. The active models of our entities refuse to be written; `Entity::insert` and `update` send the same SQL.
 
 #![allow(clippy::disallowed_methods, reason = "this is the other way to do it")]
 
@@ -9,8 +9,8 @@ use conferencing_store::entity::{
 };
 use sea_orm::prelude::DateTimeUtc;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, DatabaseConnection, DatabaseTransaction, DbErr,
-    EntityTrait, IntoActiveModel, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationTrait, TransactionTrait,
+    ActiveValue::Set, ColumnTrait, Condition, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
+    IntoActiveModel, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationTrait, TransactionTrait,
 };
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
@@ -120,7 +120,7 @@ impl Entities {
             updated_at: Set(at),
             ..Default::default()
         };
-        new.insert(&txn).await?;
+        user::Entity::insert(new).exec_with_returning(&txn).await?;
         let account = auth_provider::ActiveModel {
             id: Set(AuthProviderId::from_uuid(Uuid::now_v7())),
             user_id: Set(id),
@@ -131,7 +131,7 @@ impl Entities {
             updated_at: Set(at),
             ..Default::default()
         };
-        account.insert(&txn).await?;
+        auth_provider::Entity::insert(account).exec_with_returning(&txn).await?;
         let event = Event {
             action: AuditAction::UserRegistered,
             actor: None,
@@ -165,7 +165,7 @@ impl Entities {
             updated_at: Set(at),
             ..Default::default()
         };
-        new.insert(&txn).await?;
+        room::Entity::insert(new).exec_with_returning(&txn).await?;
         let event = Event {
             action: AuditAction::RoomCreated,
             actor: Some(owner),
@@ -207,7 +207,7 @@ impl Entities {
             is_banned: Set(false),
             ..Default::default()
         };
-        seat.insert(&txn).await?;
+        room_participant::Entity::insert(seat).exec_with_returning(&txn).await?;
         let begins = found.status == RoomStatus::Created;
         let present = found.active_participants + 1;
         let (peak, joins) = (found.peak_participants.max(present), found.total_joins + 1);
@@ -220,7 +220,7 @@ impl Entities {
             counted.status = Set(RoomStatus::Live);
             counted.started_at = Set(Some(at));
         }
-        counted.update(&txn).await?;
+        room::Entity::update(counted).exec(&txn).await?;
         let event = |action, metadata| Event {
             action,
             actor: Some(user),
@@ -266,12 +266,12 @@ impl Entities {
             ended.kicked_by = Set(owner);
             ended.kick_reason = Set(Some("noise".to_owned()));
         }
-        ended.update(&txn).await?;
+        room_participant::Entity::update(ended).exec(&txn).await?;
         let present = found.active_participants - 1;
         let mut counted = found.into_active_model();
         counted.active_participants = Set(present);
         counted.updated_at = Set(at);
-        counted.update(&txn).await?;
+        room::Entity::update(counted).exec(&txn).await?;
         let (action, reason) = match owner {
             None => (AuditAction::UserLeft, "left"),
             Some(_) => (AuditAction::UserKicked, "noise"),

@@ -19,6 +19,18 @@ pub(crate) fn no_answer() -> DbErr {
 /// Reads an error of the statement or step named `during`. `changes` says that the statement may have changed something
 /// which nobody can undo: then a lost connection leaves the outcome unknown.
 pub(crate) fn read(dialect: Dialect, error: &DbErr, during: &'static str, changes: bool) -> Error {
+    match read_own(dialect, error, during, changes) {
+        Error::Backend { message, code, .. } if is_missing_table(dialect, code.as_deref(), &message) => {
+            Error::Unmigrated {
+                missing: crate::error::REQUIRED_MIGRATION,
+            }
+        }
+        other => other,
+    }
+}
+
+/// As [`read`], of a statement that is not ours: a table that it misses is not for our migrations to make.
+pub(crate) fn read_own(dialect: Dialect, error: &DbErr, during: &'static str, changes: bool) -> Error {
     match error {
         DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => Error::Transient {
             reason: "no connection of the pool became free in time".to_owned(),
@@ -62,11 +74,6 @@ fn driver_error(dialect: Dialect, error: &SqlxError, during: &'static str, chang
             }
             if is_connection_loss(dialect, code.as_deref()) {
                 return lost(during, changes, message);
-            }
-            if is_missing_table(dialect, code.as_deref(), &message) {
-                return Error::Unmigrated {
-                    missing: crate::error::REQUIRED_MIGRATION,
-                };
             }
             let constraint = match dialect {
                 Dialect::Postgres => refusal

@@ -23,7 +23,7 @@ use crate::error::{Error, Result, TimeLimit};
 use crate::row::Cells;
 use crate::store::Store;
 use crate::telemetry;
-use crate::unit::Source;
+use crate::unit::Reach;
 
 pub use check::{Check, Severity};
 pub use migrations::MIGRATIONS;

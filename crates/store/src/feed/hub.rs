@@ -11,7 +11,7 @@ use super::{FeedEvent, FeedFilter, Pauses};
 use crate::error::{Error, Result};
 use crate::page::MAX_PAGE_SIZE;
 use crate::telemetry;
-use crate::unit::{Acting, Source};
+use crate::unit::{Acting, Reach};
 
 /// What a process's subscribers share.
 #[derive(Default)]

@@ -20,7 +20,7 @@ use crate::error::{Invalid, Result, Rule};
 use crate::input;
 use crate::page::MAX_PAGE_SIZE;
 use crate::settings::FeedSettings;
-use crate::unit::{Acting, Sink, Source};
+use crate::unit::{Acting, Reach, Sink, Source};
 
 pub use position::FeedPosition;
 

@@ -16,7 +16,7 @@ use crate::database::statement::Query;
 use crate::error::Result;
 use crate::row::Cells;
 use crate::store::Store;
-use crate::unit::Source;
+use crate::unit::Reach;
 
 pub(crate) use postgres::home;
 

@@ -16,8 +16,7 @@ use crate::database::{Dialect, Executor, durability};
 use crate::error::{Error, Result};
 use crate::operation::{Answer, Grouped, Member, Operation};
 use crate::settings::{EmptyRoomPolicy, StoreSettings};
-use crate::unit::sealed::Sealed;
-use crate::unit::{Sink, Source, moment};
+use crate::unit::{Reach, Sink, moment};
 
 /// A statement, and what is known of it.
 #[derive(Clone, Debug)]
@@ -37,8 +36,6 @@ pub(crate) struct Recorder {
     listed: Arc<Mutex<Vec<Listed>>>,
 }
 
-impl Sealed for Recorder {}
-
 impl Recorder {
     fn note(&self, listed: Listed) {
         let mut all = self.listed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -48,7 +45,7 @@ impl Recorder {
     }
 }
 
-impl Source for Recorder {
+impl Reach for Recorder {
     fn executor(&self) -> Executor<'_> {
         self.context.connections().into()
     }

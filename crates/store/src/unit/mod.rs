@@ -1,6 +1,7 @@
 //! How operations and reads reach the database: each by itself, in a unit of work, or with others that wait for the same room.
 
 mod group;
+mod sql;
 mod transaction;
 
 use std::future::Future;
@@ -20,53 +21,61 @@ use crate::operation::{Answer, Grouped, Moment, Operation, Plan, contested, is_c
 use crate::scope;
 use crate::telemetry;
 
+pub(crate) use reach::Reach;
+pub use sql::Sql;
 pub(crate) use transaction::OpenUnit;
 pub use transaction::Unit;
 
 /// How often an operation whose plan did nothing, for no reason that could be found, is tried again.
 const TRIES_WITHOUT_REASON: u32 = 16;
 
-pub(crate) mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Acting {}
-    impl Sealed for super::Unit {}
-}
+pub(crate) mod reach {
+    use super::*;
 
-/// Something to read from: a [`crate::Store`], an [`Acting`] or a [`Unit`], which sees its own changes.
-pub trait Source: sealed::Sealed + Send + Sync {
-    #[doc(hidden)]
-    fn executor(&self) -> Executor<'_>;
+    /// How a [`Source`] is reached. In a module of the crate's own, so that nobody else sends statements past [`Sql`].
+    pub trait Reach: Send + Sync {
+        fn executor(&self) -> Executor<'_>;
 
-    #[doc(hidden)]
-    fn context(&self) -> &Context;
+        fn context(&self) -> &Context;
 
-    /// Runs one statement that reads.
-    #[doc(hidden)]
-    fn rows(
-        &self,
-        during: &'static str,
-        statement: Statement,
-    ) -> impl Future<Output = Result<Vec<QueryResult>>> + Send {
-        telemetry::observe(during, async move {
-            let begun = Instant::now();
-            let rows = self.ask(statement).await;
-            self.context().sent(during, begun);
-            rows.map_err(|error| self.failed(&error, during))
-        })
-    }
+        /// Runs one statement that reads.
+        fn rows(
+            &self,
+            during: &'static str,
+            statement: Statement,
+        ) -> impl Future<Output = Result<Vec<QueryResult>>> + Send {
+            telemetry::observe(during, async move {
+                let begun = Instant::now();
+                let rows = self.ask(statement).await;
+                self.context().sent(during, begun);
+                rows.map_err(|error| self.failed(&error, during))
+            })
+        }
 
-    /// Sends the statement of [`Source::rows`] to who answers it.
-    #[doc(hidden)]
-    fn ask(&self, statement: Statement) -> impl Future<Output = Result<Vec<QueryResult>, DbErr>> + Send {
-        async move { self.executor().query_all_raw(statement).await }
-    }
+        /// Sends the statement of [`Reach::rows`] to who answers it.
+        fn ask(&self, statement: Statement) -> impl Future<Output = Result<Vec<QueryResult>, DbErr>> + Send {
+            async move { self.executor().query_all_raw(statement).await }
+        }
 
-    /// Translates an error of a read, and remembers it where it spoils a transaction.
-    #[doc(hidden)]
-    fn failed(&self, error: &DbErr, during: &'static str) -> Error {
-        fault::read(self.context().dialect(), error, during, false)
+        /// Translates an error of a read, and remembers it where it spoils a transaction.
+        fn failed(&self, error: &DbErr, during: &'static str) -> Error {
+            fault::read(self.context().dialect(), error, during, false)
+        }
     }
 }
+
+/// Something to read from: a [`crate::Store`], an [`Acting`], a [`Unit`], which sees its own changes, or a [`crate::ReplicaReads`].
+///
+/// How it sends its statements is nobody else's business; a service's own go through [`Sql`].
+///
+/// ```compile_fail,E0599
+/// fn past(store: &conferencing_store::Store) {
+///     store.executor();
+/// }
+/// ```
+pub trait Source: reach::Reach {}
+
+impl<T: reach::Reach> Source for T {}
 
 /// Something to write through: an [`Acting`], for single operations, or a [`Unit`].
 pub trait Sink: Source {
@@ -208,7 +217,7 @@ impl Acting {
     }
 }
 
-impl Source for Acting {
+impl Reach for Acting {
     fn executor(&self) -> Executor<'_> {
         self.context.connections().into()
     }

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::DbErr;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Acting, Attempt, Sink, Source, TRIES_WITHOUT_REASON, missing_actor, moment};
+use super::{Acting, Attempt, Reach, Sink, Sql, TRIES_WITHOUT_REASON, missing_actor, moment};
 use crate::actor::Actor;
 use crate::context::Context;
 use crate::database::{Dialect, Executor, Transaction, fault};
@@ -157,7 +157,7 @@ impl OpenUnit {
         self.spoiled(fault::read(self.context.dialect(), error, during, false))
     }
 
-    fn spoiled(&self, error: Error) -> Error {
+    pub(super) fn spoiled(&self, error: Error) -> Error {
         let health = match error {
             Error::Transient { .. } => TRANSIENT_FAILURE,
             _ => FAILURE,
@@ -305,13 +305,39 @@ impl Unit {
         transient
     }
 
+    /// A connection in its transaction for the service's own tables, so that what is written there happens together with the unit or not
+    /// at all: a webhook that is acted on once, an outbox, a session. See [`Sql`] for what a failure does.
+    ///
+    /// ```
+    /// # use conferencing_store::{Actor, Error, Store};
+    /// # use conferencing_store::entity::RoomId;
+    /// use conferencing_store::sea_orm::ConnectionTrait;
+    ///
+    /// # async fn example(store: Store, room: RoomId) -> Result<(), Error> {
+    /// store
+    ///     .transact(&Actor::system("billing"), |unit| async move {
+    ///         let ended = unit.rooms().end(room).await?;
+    ///         let sql = unit.sql();
+    ///         sql.execute_unprepared("INSERT INTO invoices_due (made) VALUES (CURRENT_TIMESTAMP)")
+    ///             .await
+    ///             .map_err(|error| sql.error(&error))?;
+    ///         Ok::<_, Error>(ended)
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sql(&self) -> Sql<'_> {
+        Sql::within(&self.open, &self.open.context)
+    }
+
     /// The time of everything done through it.
     pub fn now(&self) -> DateTime<Utc> {
         self.open.now
     }
 }
 
-impl Source for Unit {
+impl Reach for Unit {
     fn executor(&self) -> Executor<'_> {
         self.open.executor()
     }

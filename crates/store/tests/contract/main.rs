@@ -76,6 +76,7 @@ mod moderation;
 mod names;
 mod nodes;
 mod nodes_sweeps;
+mod own_sql;
 mod paging;
 mod participants;
 mod partitioning;
@@ -161,6 +162,7 @@ fn main() -> std::process::ExitCode {
         names::cases(),
         nodes::cases(),
         nodes_sweeps::cases(),
+        own_sql::cases(),
         paging::cases(),
         participants::cases(),
         partitioning::cases(),

@@ -18,8 +18,7 @@ use crate::error::{Error, Rejected, Result, Subject};
 use crate::notice::Notice;
 use crate::page::{Cursor, MAX_PAGE_SIZE};
 use crate::row::Cells;
-use crate::unit::only_the_system;
-use crate::unit::{Sink, Source, Unit};
+use crate::unit::{Reach, Sink, Unit, only_the_system};
 
 /// A partition that is in a file now, and nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

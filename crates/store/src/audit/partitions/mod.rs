@@ -15,8 +15,7 @@ use crate::database::{Dialect, fault};
 use crate::error::{Error, Invalid, Result, Rule};
 use crate::page::Cursor;
 use crate::row::Cells;
-use crate::unit::only_the_system;
-use crate::unit::{Acting, Source};
+use crate::unit::{Acting, Reach, only_the_system};
 
 pub use archive::ArchivedPartition;
 

@@ -19,7 +19,7 @@ use crate::database::fault;
 use crate::error::{Error, Result};
 use crate::operation::Plan;
 use crate::operation::{Moment, Operation};
-use crate::unit::{Acting, Attempt, Sink, Source};
+use crate::unit::{Acting, Attempt, Reach, Sink};
 
 /// The first pause before a batch is tried again; each further one may be twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
