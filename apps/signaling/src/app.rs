@@ -19,7 +19,7 @@ use tokio_util::task::task_tracker::TrackedFuture;
 use crate::auth::migrations::Migrator;
 use crate::auth::passwords::Passwords;
 use crate::config::Config;
-use crate::names::Names;
+use crate::names::{Name, Names};
 use crate::presence::Presence;
 use crate::webhook_signature::WebhookKey;
 use crate::{metering, routes};
@@ -244,7 +244,7 @@ impl App {
     }
 
     /// What others see of a user.
-    pub(crate) async fn name_of(&self, user: UserId) -> Result<Arc<str>, Error> {
+    pub(crate) async fn name_of(&self, user: UserId) -> Result<Arc<Name>, Error> {
         self.0.names.of(&self.0.store, user).await
     }
 

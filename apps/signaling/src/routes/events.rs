@@ -7,12 +7,13 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use conferencing_store::entity::{AuditAction, ParticipantId, RoomId, room_participant};
+use conferencing_store::entity::{AuditAction, ParticipantId, RoomId, UserId, room_participant};
 use conferencing_store::feed::FeedFilter;
 use conferencing_store::page::{Order, PageRequest};
 use conferencing_store::{Actor, AuditEvent, Change, Error, FeedEvent, FeedPosition, LeaveReason, SeatOrBan};
@@ -25,7 +26,7 @@ use utoipa::IntoParams;
 
 use super::extract::{Path, Query};
 use super::trail::details;
-use super::views::PresentView;
+use super::views::{PersonView, PresentView};
 use crate::app::App;
 use crate::auth::{Caller, sessions};
 use crate::presence::OpenSocket;
@@ -142,16 +143,10 @@ struct Happened {
     position: FeedPosition,
     at: DateTime<Utc>,
     action: String,
-    actor: Option<Named>,
+    actor: Option<PersonView>,
     /// To whom it was done; none where that is the actor.
-    target: Option<Named>,
+    target: Option<PersonView>,
     details: Value,
-}
-
-#[derive(Debug, Serialize)]
-struct Named {
-    id: conferencing_store::entity::UserId,
-    display_name: std::sync::Arc<str>,
 }
 
 /// How to open it.
@@ -174,8 +169,12 @@ pub(crate) async fn open(
     Path(code): Path<String>,
     Query(opening): Query<Opening>,
     mut parts: Parts,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
+    let upgrade = upgrade.map_err(|rejection| {
+        let status = axum::response::IntoResponse::into_response(rejection).status();
+        Problem::new(status, "not_a_websocket", "this path is opened as a WebSocket")
+    })?;
     let caller = match &opening.ticket {
         Some(ticket) => {
             let found = sessions::use_ticket(&app.store().sql(), ticket, app.now()).await?;
@@ -441,14 +440,16 @@ impl Socket {
         })
     }
 
-    async fn named(&mut self, user: Option<conferencing_store::entity::UserId>) -> Result<Option<Named>, Error> {
-        match user {
-            None => Ok(None),
-            Some(id) => {
-                let display_name = self.app.name_of(id).await?;
-                Ok(Some(Named { id, display_name }))
-            }
-        }
+    async fn named(&mut self, user: Option<UserId>) -> Result<Option<PersonView>, Error> {
+        let Some(id) = user else {
+            return Ok(None);
+        };
+        let name = self.app.name_of(id).await?;
+        Ok(Some(PersonView {
+            id,
+            display_name: name.display_name.clone(),
+            is_guest: name.is_guest,
+        }))
     }
 }
 
