@@ -39,7 +39,8 @@ browser_get() {
 
 _browser_stop() {
   if [[ -n $_browser_driver ]]; then
-    kill "$_browser_driver" 2>/dev/null || true
+    # Its browsers end with it.
+    kill -KILL "$_browser_driver" 2>/dev/null || true
     wait "$_browser_driver" 2>/dev/null || true
   fi
   rm -rf "$_browser_folder"
@@ -51,12 +52,13 @@ browser_start() {
   _browser_folder=$(mktemp -d "${TMPDIR:-/tmp}/browser.XXXXXX")
   at_exit _browser_stop
   log=$_browser_folder/log
+  : >"$log"
   # Home, too: the browser writes beside its profile.
   HOME=$_browser_folder TMPDIR=$_browser_folder "$CHROMEDRIVER" --port=0 >"$log" 2>&1 &
   _browser_driver=$!
   for _ in {1..100}; do
     port=$(sed -n 's/.*started successfully on port \([0-9]*\).*/\1/p' "$log")
-    [[ -n $port ]] && break
+    if [[ -n $port ]]; then break; fi
     sleep 0.1
   done
   if [[ -z $port ]]; then
@@ -65,7 +67,7 @@ browser_start() {
     return 1
   fi
   export WEBDRIVER=http://127.0.0.1:$port
-  BROWSER_ARGUMENTS=$'--headless=new\n--disable-gpu\n--disable-dev-shm-usage\n--no-first-run\n--force-prefers-reduced-motion\n--window-size=1200,760'
+  BROWSER_ARGUMENTS=$'--headless=new\n--disable-gpu\n--disable-dev-shm-usage\n--no-first-run\n--force-prefers-reduced-motion\n--window-size=1200,640'
   # Chromium's sandbox refuses to run as root.
   if ((EUID == 0)); then
     BROWSER_ARGUMENTS+=$'\n--no-sandbox'

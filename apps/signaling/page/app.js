@@ -90,6 +90,9 @@ async function meeting(code) {
   show("meeting");
   paint();
   listen();
+  const { items } = await call("GET", path("/recordings?size=1"));
+  if (["STARTED", "IN_PROGRESS"].includes(items[0]?.status)) state.recording ??= items[0].id;
+  paint();
 }
 
 function listen() {

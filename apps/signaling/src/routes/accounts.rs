@@ -59,7 +59,8 @@ pub(crate) fn with_cookie<T: Serialize>(
     expires_at: DateTime<Utc>,
     body: T,
 ) -> impl IntoResponse + use<T> {
-    let seconds = (expires_at - app.now()).num_seconds();
+    // To the nearest: a moment has passed since.
+    let seconds = ((expires_at - app.now()).num_milliseconds() + 500) / 1000;
     let cookie = set_cookie(app, Some(token), seconds);
     (
         StatusCode::CREATED,

@@ -39,9 +39,9 @@ async fn probes_and_metrics_answer(db: Database) {
         r#"signaling_http_requests_total{method="POST",route="/rooms/{code}/join",status="200"}"#,
         r#"signaling_http_request_seconds_bucket{method="POST",route="/accounts""#,
         "signaling_sockets ",
-        "conferencing_store_",
+        "store_operation_seconds",
     ] {
-        assert!(text.contains(line), "{line} is not in\n{text}");
+        assert!(text.contains(line), "{line} is not told");
     }
     // No path of a client's is a label.
     assert!(!text.contains(&code));
