@@ -13,10 +13,8 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
-use fantoccini::{Client, ClientBuilder, Locator};
-use hyper_util::client::legacy::connect::HttpConnector;
 use libtest_mimic::{Arguments, Trial};
-use serde_json::{Value, json};
+use thirtyfour::{By, ChromiumLikeCapabilities, DesiredCapabilities, WebDriver};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -66,25 +64,19 @@ async fn service(folder: &Path) -> (Child, String) {
 }
 
 /// Somebody at a browser of their own.
-struct Person(Client);
+struct Person(WebDriver);
 
 impl Person {
     async fn at(driver: &str, page: &str) -> Self {
         let arguments = std::env::var("BROWSER_ARGUMENTS").unwrap_or_else(|_| "--headless=new".to_owned());
-        let arguments: Vec<&str> = arguments.lines().collect();
-        let mut options = json!({"args": arguments});
-        if let Ok(browser) = std::env::var("CHROMIUM") {
-            options["binary"] = browser.into();
+        let mut wanted = DesiredCapabilities::chrome();
+        for argument in arguments.lines() {
+            wanted.add_arg(argument).unwrap();
         }
-        let mut capabilities = serde_json::Map::new();
-        capabilities.insert("goog:chromeOptions".to_owned(), options);
-        // What the page reports as wrong, its policy's refusals included.
-        capabilities.insert("goog:loggingPrefs".to_owned(), json!({"browser": "ALL"}));
-        let client = ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities)
-            .connect(driver)
-            .await
-            .unwrap();
+        if let Ok(browser) = std::env::var("CHROMIUM") {
+            wanted.set_binary(&browser).unwrap();
+        }
+        let client = WebDriver::new(driver, wanted).await.unwrap();
         client.goto(page).await.unwrap();
         let person = Self(client);
         person
@@ -97,28 +89,33 @@ impl Person {
     async fn sees(&self, expression: &str) {
         let script = format!("return Boolean({expression});");
         let seen = async {
-            while self.0.execute(&script, Vec::new()).await.ok() != Some(Value::Bool(true)) {
+            while !self.is_true(&script).await {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         if tokio::time::timeout(PATIENCE, seen).await.is_err() {
-            let text = self.0.execute("return document.body.innerText;", Vec::new()).await;
-            panic!("it never came to be that {expression}; the page says: {text:?}");
+            let text = self.text("body").await;
+            panic!("it never came to be that {expression}; the page says: {text}");
         }
+    }
+
+    async fn is_true(&self, script: &str) -> bool {
+        let told = self.0.execute(script, Vec::new()).await;
+        told.is_ok_and(|told| told.json().as_bool() == Some(true))
     }
 
     async fn fills(&self, form: &str, fields: &[(&str, &str)]) {
         for (name, value) in fields {
             let field = format!("#{form} [name={name}]");
-            let field = self.0.find(Locator::Css(&field)).await.unwrap();
+            let field = self.0.find(By::Css(&field)).await.unwrap();
             field.clear().await.unwrap();
-            field.send_keys(value).await.unwrap();
+            field.send_keys(*value).await.unwrap();
         }
         self.presses(&format!("#{form} button")).await;
     }
 
     async fn presses(&self, button: &str) {
-        self.0.find(Locator::Css(button)).await.unwrap().click().await.unwrap();
+        self.0.find(By::Css(button)).await.unwrap().click().await.unwrap();
     }
 
     async fn registers(&self, username: &str, name: &str) {
@@ -139,7 +136,7 @@ impl Person {
     }
 
     async fn text(&self, of: &str) -> String {
-        self.0.find(Locator::Css(of)).await.unwrap().text().await.unwrap()
+        self.0.find(By::Css(of)).await.unwrap().text().await.unwrap()
     }
 }
 
@@ -207,13 +204,13 @@ async fn two_people_and_a_guest_meet(driver: String) {
             .await;
     }
     for person in [ada, ben, guest] {
-        person.0.close().await.unwrap();
+        person.0.quit().await.unwrap();
     }
 }
 
 /// For the documents, when it is asked for.
 async fn picture(person: &Person, name: &str) {
-    let image = person.0.screenshot().await.unwrap();
+    let image = person.0.screenshot_as_png().await.unwrap();
     assert!(image.starts_with(b"\x89PNG"));
     if std::env::var_os("WRITE_IMAGES").is_some() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/images");
