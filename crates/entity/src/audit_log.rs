@@ -127,6 +127,13 @@ impl serde::Serialize for RecordedAction {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for RecordedAction {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Ok(Self::from(text.as_ref()))
+    }
+}
+
 impl From<AuditAction> for RecordedAction {
     fn from(action: AuditAction) -> Self {
         Self::Known(action)

@@ -16,6 +16,7 @@ use crate::database::connect::Background;
 use crate::database::lease::Connections;
 use crate::database::{Dialect, Replicas, Transaction};
 use crate::error::{Error, Result};
+use crate::faults::Hook;
 use crate::settings::{EmptyRoomPolicy, ModerationReasons, RetryPolicy, StoreSettings};
 use crate::telemetry;
 use crate::tokens::KeyRing;
@@ -24,6 +25,8 @@ use crate::tokens::KeyRing;
 #[derive(Clone)]
 pub struct Context {
     inner: Arc<Inner>,
+    /// Passed by all that is sent.
+    faults: Hook,
 }
 
 struct Inner {
@@ -89,14 +92,32 @@ impl Context {
             inner.background.push(Background::run(watch));
         }
         inner.replicas = replicas;
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self::over(inner))
     }
 
     /// Alone, without replicas and failover.
     pub(crate) fn of(db: DatabaseConnection, dialect: Dialect, settings: StoreSettings) -> Self {
+        Self::over(Inner::of(db, dialect, settings))
+    }
+
+    fn over(inner: Inner) -> Self {
         Self {
-            inner: Arc::new(Inner::of(db, dialect, settings)),
+            inner: Arc::new(inner),
+            faults: Hook::default(),
         }
+    }
+
+    /// The same, of which an injector is told.
+    #[cfg(feature = "testing")]
+    pub(crate) fn with_faults(&self, injector: Arc<dyn crate::faults::FaultInjector>) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            faults: Hook::told_to(injector),
+        }
+    }
+
+    pub(crate) fn faults(&self) -> &Hook {
+        &self.faults
     }
 
     pub(crate) fn settings(&self) -> &StoreSettings {

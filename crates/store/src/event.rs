@@ -397,7 +397,7 @@ pub enum MediaKind {
 }
 
 /// An event as it is read from the audit log.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 #[non_exhaustive]
 pub enum AuditEvent {

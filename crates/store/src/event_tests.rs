@@ -249,3 +249,30 @@ fn what_is_not_known_is_kept_raw() {
     let older = AuditEvent::from_columns(&AuditAction::RoomEnded.into(), None, None);
     assert!(matches!(older, AuditEvent::Unrecognized { .. }));
 }
+
+/// As a consumer of a queue would.
+#[test]
+fn every_entry_reads_back_from_its_json() {
+    let unknown = AuditEvent::Unrecognized {
+        action: "LATER_THAN_THIS".to_owned(),
+        metadata: Some(serde_json::json!({"x": 1})),
+    };
+    for event in one_of_each().into_iter().chain([unknown]) {
+        let entry = crate::AuditEntry {
+            id: entity::AuditLogId::from_uuid(Uuid::from_u128(1)),
+            at: chrono::DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap(),
+            actor: None,
+            system: Some("test".to_owned()),
+            room: Some(entity::RoomId::from_uuid(Uuid::from_u128(2))),
+            event,
+            address: Some([203, 0, 113, 7].into()),
+            user_agent: None,
+        };
+        let text = serde_json::to_string(&entry).unwrap();
+        assert_eq!(
+            serde_json::from_str::<crate::AuditEntry>(&text).unwrap(),
+            entry,
+            "{text}"
+        );
+    }
+}

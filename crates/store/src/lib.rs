@@ -56,12 +56,21 @@
 //!
 //! A refusal inside a [`Unit`] leaves it usable; an error of the database does not.
 //!
+//! For machines each has a stable [`code`](Error::code), a [`kind`](Error::kind), [`details`](Error::details) and JSON; docs/ERRORS.md lists
+//! the codes and advises on HTTP. What is returned is `Serialize`; what comes from outside (ids, [`Cursor`], [`PageRequest`], [`AuditFilter`],
+//! [`RoomFilter`], [`FeedFilter`], exported events) is `Deserialize` too, and is checked while it is read.
+//!
+//! # Own tables
+//!
+//! A service keeps its tables beside ours, with a migrator of its own (docs/MIGRATIONS.md), and writes them through [`Unit::sql`] in the
+//! transaction of what they belong to. The entities of [`entity`] are for reading and for joins: their active models refuse to be written.
+//!
 //! # The map
 //!
 //! | module | what is in it |
 //! |---|---|
 //! | [`users`], [`auth_providers`], [`rooms`], [`participants`], [`nodes`], [`recordings`], [`statistics`], [`audit`] | one repository each, named after its accessor |
-//! | [`mod@unit`] | [`Acting`], [`Unit`], and what reads and writes go through |
+//! | [`mod@unit`] | [`Acting`], [`Unit`], [`Sql`] for own statements, and what reads and writes go through |
 //! | [`actor`], [`authority`] | who acts; the table of who may do what |
 //! | [`scope`] | live, deleted or any rows: where every find starts |
 //! | [`audit::writer`], [`audit::partitions`] | events in batches; the audit log's months |
@@ -75,6 +84,7 @@
 //! | [`connect`] | opening a database |
 //! | [`health`], [`schema`], [`doctor`] | for a probe; what this build expects of the schema; what a person should know of the database |
 //! | [`telemetry`] | spans and metrics |
+//! | `faults` (feature `testing`) | faults on demand, for the package `conferencing-testing` |
 //! | `operation`, `rules` (private) | the shape of every change; locks and guards that several share |
 //! | `database` (private) | what differs between PostgreSQL and SQLite |
 //! | `input` (private) | rules that input keeps before the database is asked |
@@ -97,6 +107,10 @@ pub mod doctor;
 pub mod erasure;
 pub mod error;
 pub mod export;
+#[cfg(feature = "testing")]
+pub mod faults;
+#[cfg(not(feature = "testing"))]
+mod faults;
 pub mod feed;
 pub mod health;
 pub mod inbox;
@@ -152,16 +166,20 @@ pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
 pub use health::Health;
 pub use nodes::{Heartbeat, LostSeat, NodeSweep};
 pub use page::{Cursor, Order, Page, PageRequest};
-pub use participants::{ClosedSeat, LeaveDetails, Reconciled, SeatOrBan};
+pub use participants::{BanInRoom, BanState, ClosedSeat, LeaveDetails, ParticipantInRoom, Reconciled, SeatOrBan};
 pub use recordings::{EgressReport, EgressState, NewRecording, RecordingMeasures, StoredFile, SweptRecording};
 pub use replica_reads::{CommitToken, ReplicaReads};
 pub use rooms::{EndedRoom, NewRoom, RoomChanges, RoomFilter, Schedule};
 pub use schema::{ObjectKind, SchemaDifference};
 pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, RetryPolicy, StoreSettings};
+pub use statistics::{BusyRoom, DayOfUse};
 pub use store::Store;
 pub use tokens::{KeyRing, TokenKey};
 pub use unit::{Acting, Sql, Unit};
-pub use users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile, SignedInHow};
+pub use users::{
+    EmailChange, LoginOutcome, LoginRecord, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile,
+    SignedInHow, UserSearch,
+};
 
 macro_rules! reads_of {
     ($($source:ty),+) => {$(

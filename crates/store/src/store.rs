@@ -1,13 +1,16 @@
 //! The store: what a service holds. Opening it, reading through it, units of work.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use crate::actor::Actor;
 use crate::audit::writer::{AuditWriter, WriterSettings};
+use crate::clock::{Clock, Ids};
 use crate::context::Context;
 use crate::database::{Dialect, Executor, ReplicaStatus, Replicas, connect, durability, fault};
 use crate::error::{Error, REQUIRED_MIGRATION, Result};
@@ -143,6 +146,30 @@ impl Store {
     /// The replicas as they were when they were last looked at; asks nobody.
     pub fn replica_status(&self) -> Vec<ReplicaStatus> {
         self.context.replicas().map(Replicas::status).unwrap_or_default()
+    }
+
+    /// Where the store reads the time: for a service's own rows, so that its tests own both.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.context.settings().clock
+    }
+
+    /// Where the store gets its keys and room codes: for a service's own rows, which then sort among the store's.
+    pub fn ids(&self) -> &Arc<dyn Ids> {
+        &self.context.settings().ids
+    }
+
+    /// The store's time, cut to microseconds, which is what both databases keep.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.context.now()
+    }
+
+    /// A store that shares all with this one, but has `injector` told of what it sends, see [`crate::faults`].
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_faults(&self, injector: Arc<dyn crate::faults::FaultInjector>) -> Self {
+        Self {
+            context: self.context.with_faults(injector),
+        }
     }
 
     /// Writes in the name of `actor`, each operation a unit of work of its own.

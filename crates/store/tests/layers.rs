@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["actor", "clock", "constraint", "row", "scope", "telemetry"],
     &["input"],
     &["database", "page", "person", "tokens"],
-    &["event", "settings"],
+    &["event", "faults", "settings"],
     &["context", "operation"],
     &["notice"],
     &["unit"],

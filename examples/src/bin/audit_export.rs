@@ -57,7 +57,7 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
     let broke_off_at = export(&acting, &filter, None, half, &mut file, &bar).await?;
     print(format_args!(
         "It breaks off after {half} events. The cursor is kept: {}",
-        told(broke_off_at)
+        told(broke_off_at.as_ref())
     ));
 
     // As text, which is how it would be kept beside the file.
@@ -65,7 +65,10 @@ async fn run(arguments: Arguments) -> Result<(), Sentence> {
     let ended_at = export(&acting, &filter, cursor, usize::MAX, &mut file, &bar).await?;
     bar.finish_and_clear();
     file.flush()?;
-    print(format_args!("It goes on from there, up to the end: {}", told(ended_at)));
+    print(format_args!(
+        "It goes on from there, up to the end: {}",
+        told(ended_at.as_ref())
+    ));
 
     let (lines, first) = read_back(&arguments.output)?;
     if lines != total {
@@ -97,7 +100,7 @@ async fn export(
     bar: &ProgressBar,
 ) -> Result<Option<Cursor>, Sentence> {
     let audit = acting.audit();
-    let export = audit.export(filter.clone(), after).await?;
+    let export = audit.export(filter.clone(), after.clone()).await?;
     let mut events = std::pin::pin!(export.events);
     let (mut written, mut last) = (0, after);
     while written < most
@@ -111,7 +114,7 @@ async fn export(
     Ok(last)
 }
 
-fn told(cursor: Option<Cursor>) -> String {
+fn told(cursor: Option<&Cursor>) -> String {
     cursor.map(|cursor| cursor.to_string()).unwrap_or_default()
 }
 

@@ -17,7 +17,7 @@ use crate::tokens::{KeyRing, Place};
 use crate::unit::{Sink, Source, only_the_system};
 
 /// What a call of [`AuthProviders::reencrypt_tokens`] came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Reencrypted {
     /// How many accounts' tokens are under the current key now that were not before.
     pub done: u16,

@@ -83,7 +83,7 @@ fn all_of<N: IntoEnumIterator + EnumMessage + Into<&'static str> + Copy>(
 fn one<N: EnumMessage + Into<&'static str>>(name: N, kind: ErrorKind) -> ErrorCode {
     ErrorCode {
         kind,
-        meaning: name.get_documentation().unwrap_or_default().to_owned(),
+        meaning: name.get_documentation().unwrap_or_default().trim().replace('\n', " "),
         code: name.into(),
     }
 }

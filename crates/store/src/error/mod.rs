@@ -46,7 +46,7 @@ pub enum Error {
         /// What stood in the way.
         reason: String,
     },
-    /// It took longer than [`crate::ConnectSettings`] allows, was given up and changed nothing. The store does not try again by
+    /// It took longer than the store's `ConnectSettings` allow, was given up and changed nothing. The store does not try again by
     /// itself: what held it up may hold it up again.
     #[error("{during} was given up, and changed nothing: {limit}")]
     TimedOut {
@@ -143,7 +143,7 @@ pub enum Error {
         /// Which, as far as known.
         detail: String,
     },
-    /// A statement of the service's own, sent through [`crate::Sql`], was refused. Nothing that this store does fails so.
+    /// A statement of the service's own, sent through `Sql`, was refused. Nothing that this store does fails so.
     #[error("the database refused a statement of the service: {message}")]
     OwnSql {
         /// The server's sentence, without the row.

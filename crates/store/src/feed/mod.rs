@@ -34,7 +34,8 @@ pub struct Feed<'a, S> {
 }
 
 /// Which events. What is named must all hold; [`FeedFilter::default`] names nothing and means every event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct FeedFilter {
     /// In this room.
     pub room: Option<RoomId>,
@@ -71,7 +72,7 @@ impl FeedFilter {
 }
 
 /// An event that was committed.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct FeedEvent {
     /// The place behind it: whoever keeps this, after their work or in the same unit, goes on with the next event.
     pub position: FeedPosition,
@@ -81,7 +82,7 @@ pub struct FeedEvent {
 }
 
 /// Some events in order, and the place behind them.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct FeedBatch {
     /// The events.
     pub events: Vec<FeedEvent>,

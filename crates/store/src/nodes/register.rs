@@ -14,7 +14,8 @@ use crate::rules::in_service;
 use crate::unit::Sink;
 
 /// What a sign of life is answered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Heartbeat {
     /// The node is in service.
     Alive,

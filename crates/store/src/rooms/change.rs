@@ -34,7 +34,7 @@ pub struct RoomChanges<'a> {
 }
 
 /// Planned times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Schedule {
     /// Planned begin.
     pub start: DateTime<Utc>,

@@ -112,12 +112,32 @@ impl Sink for Recorder {
     }
 }
 
+/// The operations and reads whose statements can be made to fail, see [`crate::faults`].
+#[cfg(feature = "testing")]
+pub async fn names(backend: DbBackend) -> std::collections::BTreeSet<&'static str> {
+    let names = called(dialect_of(backend)).await.into_iter().map(|one| one.name);
+    names
+        .chain([crate::faults::BEGIN, crate::faults::COMMIT, crate::unit::OWN_SQL])
+        .collect()
+}
+
 /// Lists the statements for one of the two databases.
 pub async fn list(backend: DbBackend) -> Vec<Listed> {
-    let dialect = match backend {
+    let dialect = dialect_of(backend);
+    let mut all = called(dialect).await;
+    all.extend(of_the_store(dialect));
+    all
+}
+
+fn dialect_of(backend: DbBackend) -> Dialect {
+    match backend {
         DbBackend::Sqlite => Dialect::Sqlite,
         _ => Dialect::Postgres,
-    };
+    }
+}
+
+/// What every method sends.
+async fn called(dialect: Dialect) -> Vec<Listed> {
     let listed = Arc::<Mutex<Vec<Listed>>>::default();
     for empty_rooms in [EmptyRoomPolicy::KeepOpen, EmptyRoomPolicy::EndRoom] {
         for actor in [Actor::system("list"), Actor::user(samples::USER)] {
@@ -135,9 +155,7 @@ pub async fn list(backend: DbBackend) -> Vec<Listed> {
         }
     }
     let mut all = listed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let mut all = std::mem::take(&mut *all);
-    all.extend(of_the_store(dialect));
-    all
+    std::mem::take(&mut *all)
 }
 
 /// What the store asks when it opens, and what the maintenance of partitions asks. The utility commands of the latter (LOCK,

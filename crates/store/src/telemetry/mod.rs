@@ -110,7 +110,7 @@ pub(crate) fn acquired(begun: Instant) {
 }
 
 /// A pool's connections now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PoolUsage {
     /// Those that work.
     pub in_use: u32,

@@ -21,6 +21,7 @@ use crate::actor::Actor;
 use crate::context::Context;
 use crate::database::{Dialect, fault};
 use crate::error::{Error, Result};
+use crate::faults::{Point, PointKind};
 use crate::operation::{Answer, Grouped, Member};
 use crate::telemetry;
 
@@ -181,7 +182,10 @@ impl<O: Grouped> Turn<O> {
         let rows = if self.context.changes_in_units() {
             self.in_a_unit(statement, &those[0].actor).await?
         } else {
-            let rows = self.context.connections().query_all_raw(statement).await;
+            let asking = self.context.connections().query_all_raw(statement);
+            let point = Point::new(O::NAME, PointKind::Change);
+            let did = |rows: &Vec<QueryResult>| !rows.is_empty();
+            let rows = self.context.faults().around(dialect, point, asking, did).await;
             self.context.sent(O::NAME, begun);
             rows.map_err(|error| Failure::of(fault::read(dialect, &error, O::NAME, true)))?
         };
@@ -196,8 +200,16 @@ impl<O: Grouped> Turn<O> {
 
     /// The statement in a transaction, which has the limits that the sessions do not have.
     async fn in_a_unit(&self, statement: Statement, actor: &Actor) -> Result<Vec<QueryResult>, Failure> {
-        let unit = OpenUnit::begin(&self.context, actor).await.map_err(Failure::of)?;
-        let rows = unit.executor().query_all_raw(statement).await;
+        let unit = OpenUnit::begin_for(O::NAME, &self.context, actor)
+            .await
+            .map_err(Failure::of)?;
+        let point = Point::new(O::NAME, PointKind::Step { alone: true });
+        let did = |rows: &Vec<QueryResult>| !rows.is_empty();
+        let rows = {
+            let (executor, dialect) = (unit.executor(), self.context.dialect());
+            let asking = executor.query_all_raw(statement);
+            self.context.faults().around(dialect, point, asking, did).await
+        };
         match rows {
             Ok(rows) => {
                 unit.commit().await.map_err(Failure::of)?;
@@ -212,7 +224,7 @@ impl<O: Grouped> Turn<O> {
 
     /// SQLite has one writer at a time, to whom statements cost little and a commit much.
     async fn in_one_transaction(&self, those: &[Waiting<O>]) -> Result<HashMap<usize, O::Output>, Failure> {
-        let unit = OpenUnit::begin(&self.context, &those[0].actor)
+        let unit = OpenUnit::begin_for(O::NAME, &self.context, &those[0].actor)
             .await
             .map_err(Failure::of)?;
         let mut outputs = HashMap::new();

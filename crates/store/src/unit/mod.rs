@@ -16,12 +16,15 @@ use crate::authority::Operation as Asked;
 use crate::context::Context;
 use crate::database::{Dialect, Executor, fault};
 use crate::error::{Error, Result, Subject};
+use crate::faults::{Point, PointKind};
 use crate::notice::Notice;
 use crate::operation::{Answer, Grouped, Moment, Operation, Plan, contested, is_contested};
 use crate::scope;
 use crate::telemetry;
 
 pub(crate) use reach::Reach;
+#[cfg(feature = "testing")]
+pub(crate) use sql::OWN_SQL;
 pub use sql::Sql;
 pub(crate) use transaction::OpenUnit;
 pub use transaction::Unit;
@@ -45,9 +48,14 @@ pub(crate) mod reach {
             statement: Statement,
         ) -> impl Future<Output = Result<Vec<QueryResult>>> + Send {
             telemetry::observe(during, async move {
-                let begun = Instant::now();
-                let rows = self.ask(statement).await;
-                self.context().sent(during, begun);
+                let (begun, context) = (Instant::now(), self.context());
+                let point = Point::new(during, PointKind::Read);
+                let asking = self.ask(statement);
+                let rows = context
+                    .faults()
+                    .around(context.dialect(), point, asking, |_| true)
+                    .await;
+                context.sent(during, begun);
                 rows.map_err(|error| self.failed(&error, during))
             })
         }
@@ -124,11 +132,13 @@ impl Acting {
         if self.context.changes_in_units() {
             return self.attempt_in_unit(operation).await;
         }
+        let (faults, point) = (self.context.faults(), Point::new(O::NAME, PointKind::Change));
         let moment = moment(&self.context, self.context.now(), &self.actor);
         if let Some(usual) = operation.usual(&moment) {
             usual.plan.tell(&self.actor);
             let begun = Instant::now();
-            let done = usual.plan.run(dialect, self.context.connections()).await;
+            let running = usual.plan.run(dialect, self.context.connections());
+            let done = faults.around(dialect, point, running, Option::is_some).await;
             self.context.sent(O::NAME, begun);
             match done {
                 Ok(Some(_)) => return Ok(Attempt::Done(usual.answer)),
@@ -149,7 +159,8 @@ impl Acting {
         plan.tell(&self.actor);
         let failed = |error: DbErr, changes| contested::<O>(fault::read(dialect, &error, O::NAME, changes));
         let begun = Instant::now();
-        let done = plan.run(dialect, self.context.connections()).await;
+        let running = plan.run(dialect, self.context.connections());
+        let done = faults.around(dialect, point, running, Option::is_some).await;
         self.context.sent(O::NAME, begun);
         match done {
             Ok(Some(row)) => O::Output::read(&row)
@@ -168,7 +179,7 @@ impl Acting {
     }
 
     async fn attempt_in_unit<O: Operation>(&self, operation: &O) -> Result<Attempt<O::Output>> {
-        let unit = OpenUnit::begin(&self.context, &self.actor).await?;
+        let unit = OpenUnit::begin_for(O::NAME, &self.context, &self.actor).await?;
         let attempt = unit.attempt(operation).await;
         match &attempt {
             Ok(Attempt::Done(_)) => unit.commit().await?,

@@ -9,9 +9,10 @@ use super::OpenUnit;
 use crate::context::Context;
 use crate::database::{Executor, fault};
 use crate::error::Error;
+use crate::faults::{Point, PointKind};
 
-/// What slow own statements are called in the telemetry.
-const DURING: &str = "own_sql";
+/// What own statements are called where they are slow, and where a test lets them fail.
+pub(crate) const OWN_SQL: &str = "own_sql";
 
 /// A connection for the service's own tables: any query of SeaORM runs on it, of entities of the service's own or by hand. Our tables may
 /// be read through it, joined with own ones; see [`scope`](crate::scope) for what a row that is deleted looks like.
@@ -54,7 +55,7 @@ impl<'a> Sql<'a> {
     /// [`Error::OwnSql`] where the database refused it, a table that is missing included. Nothing of a row is in it.
     pub fn error(&self, error: &DbErr) -> Error {
         // A unit's changes are undone; one that stood alone may have taken effect when the connection broke.
-        match fault::read_own(self.context.dialect(), error, DURING, self.unit.is_none()) {
+        match fault::read_own(self.context.dialect(), error, OWN_SQL, self.unit.is_none()) {
             Error::Backend {
                 message,
                 code,
@@ -68,13 +69,18 @@ impl<'a> Sql<'a> {
         }
     }
 
-    async fn send<T>(&self, sql: &str, sent: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+    async fn send<T>(&self, sql: &str, sent: impl Future<Output = Result<T, DbErr>> + Send) -> Result<T, DbErr> {
         let done = match refused(sql) {
             Some(why) => Err(DbErr::Custom(why)),
             None => {
                 let begun = Instant::now();
-                let done = sent.await;
-                self.context.sent(DURING, begun);
+                let kind = match self.unit {
+                    Some(_) => PointKind::Step { alone: false },
+                    None => PointKind::Change,
+                };
+                let (faults, dialect) = (self.context.faults(), self.context.dialect());
+                let done = faults.around(dialect, Point::new(OWN_SQL, kind), sent, |_| true).await;
+                self.context.sent(OWN_SQL, begun);
                 done
             }
         };

@@ -15,6 +15,7 @@ use crate::actor::Actor;
 use crate::context::Context;
 use crate::database::{Dialect, Executor, Transaction, fault};
 use crate::error::{Error, Result};
+use crate::faults::{self, Point, PointKind};
 use crate::notice::Notice;
 use crate::operation::{Answer, Operation, contested};
 use crate::telemetry;
@@ -37,6 +38,8 @@ pub(crate) struct OpenUnit {
     context: Context,
     actor: Actor,
     now: DateTime<Utc>,
+    /// The one operation that it is for, where no caller has opened it.
+    only: Option<&'static str>,
     health: AtomicU8,
     transaction: Transaction,
     /// After the transaction, so that it is given back when that is gone.
@@ -93,8 +96,17 @@ const TRANSIENT_FAILURE: u8 = 1;
 const FAILURE: u8 = 2;
 
 impl OpenUnit {
-    /// Begins a transaction in the name of `actor`.
+    /// Begins a transaction in the name of `actor`, for a caller.
     pub(crate) async fn begin(context: &Context, actor: &Actor) -> Result<Self> {
+        Self::begin_only(None, context, actor).await
+    }
+
+    /// Begins one for a single operation.
+    pub(super) async fn begin_for(operation: &'static str, context: &Context, actor: &Actor) -> Result<Self> {
+        Self::begin_only(Some(operation), context, actor).await
+    }
+
+    async fn begin_only(only: Option<&'static str>, context: &Context, actor: &Actor) -> Result<Self> {
         let patience = context.settings().connect.acquire_timeout;
         let turn = match context.dialect() {
             Dialect::Postgres => None,
@@ -105,6 +117,10 @@ impl OpenUnit {
                 Some(turn.map_err(|_| Error::busy("the right to write", patience))?)
             }
         };
+        let point = Point::new(only.unwrap_or(faults::BEGIN), PointKind::Begin);
+        if let Some(error) = context.faults().before(context.dialect(), point).await {
+            return Err(fault::read(context.dialect(), &error, "begin", false));
+        }
         let begun = match context.dialect() {
             Dialect::Postgres => context.begin().await,
             // In a task of its own: a BEGIN that is cut off by the caller's timeout would leave a pooled connection in doubt.
@@ -117,22 +133,17 @@ impl OpenUnit {
             }
         };
         let transaction = begun.map_err(|error| fault::read(context.dialect(), &error, "begin", false))?;
-        Ok(Self::new(
-            context.clone(),
-            actor.clone(),
-            context.now(),
-            transaction,
-            turn,
-        ))
+        Ok(Self::new(context.clone(), actor.clone(), only, transaction, turn))
     }
 
     fn new(
         context: Context,
         actor: Actor,
-        now: DateTime<Utc>,
+        only: Option<&'static str>,
         transaction: Transaction,
         turn: Option<OwnedMutexGuard<()>>,
     ) -> Self {
+        let now = context.now();
         let noted = Noted {
             acting: Acting::new(context.clone(), actor.clone()),
             attempts: Mutex::default(),
@@ -141,6 +152,7 @@ impl OpenUnit {
             context,
             actor,
             now,
+            only,
             health: AtomicU8::new(SOUND),
             transaction,
             turn,
@@ -188,6 +200,11 @@ impl OpenUnit {
             return Ok(Attempt::Refused(error.clone()));
         }
         first.tell(actor);
+        let alone = self.only.is_some();
+        let (faults, point) = (self.context.faults(), Point::new(O::NAME, PointKind::Step { alone }));
+        if let Some(error) = faults.before(dialect, point).await {
+            return Err(error);
+        }
         let begun = Instant::now();
         let row = first.run(dialect, &self.transaction).await;
         self.context.sent(O::NAME, begun);
@@ -207,6 +224,9 @@ impl OpenUnit {
             } else {
                 without_answer = Some(next);
             }
+        }
+        if let Some(error) = faults.after(dialect, point).await {
+            return Err(error);
         }
         O::Output::read(&row).map(Attempt::Done)
     }
@@ -229,10 +249,18 @@ impl OpenUnit {
             self.attempt(&attempt).await?;
         }
         let dialect = self.context.dialect();
+        let name = self.only.unwrap_or(faults::COMMIT);
         let (transaction, turn, context) = (self.transaction, self.turn, self.context);
         // In a task of its own, so that a caller who gives up waiting does not leave a COMMIT half sent.
         let committed = tokio::spawn(async move {
-            let committed = transaction.commit().await;
+            let (faults, point) = (context.faults(), Point::new(name, PointKind::Commit));
+            let committed = match faults.before(dialect, point).await {
+                Some(error) => transaction.roll_back().await.and(Err(error)),
+                None => match transaction.commit().await {
+                    Ok(()) => faults.after(dialect, point).await.map_or(Ok(()), Err),
+                    failed => failed,
+                },
+            };
             drop(turn);
             context.tell_committed();
             committed

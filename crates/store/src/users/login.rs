@@ -32,7 +32,8 @@ pub struct ProviderLogin {
 }
 
 /// Where the link between an external account and a user came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SignedInHow {
     /// It was there.

@@ -66,6 +66,8 @@ async fn a_line_has_the_documented_shape(db: TestDb) {
         ]
     );
     assert_eq!(EXPORT_VERSION, 1);
+    let read: Vec<ExportedEvent> = texts.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    assert_eq!(read, exported);
     assert!(texts.iter().all(|text| !text.contains('\n')));
 }
 

@@ -460,7 +460,7 @@ impl Explaining {
     async fn deep(&mut self, store: &Store, kind: &Kind, order: Order) -> (i64, Cursor) {
         let key = format!("{} {:?} {order:?}", kind.name, kind.filter.since);
         if let Some(known) = self.deep.get(&key) {
-            return *known;
+            return known.clone();
         }
         let events = format!(
             "SELECT count(*) FROM audit_logs WHERE {}",
@@ -470,7 +470,7 @@ impl Explaining {
             .min(self.raw.number(&events).await * 9 / 10)
             .max(1);
         let (ids, cursor) = behind(&self.raw, &kind.filter, order, skipped, PAGE).await;
-        let page = PageRequest::first(PAGE, order).unwrap().after(cursor);
+        let page = PageRequest::first(PAGE, order).unwrap().after(cursor.clone());
         let listed = store.audit().list(&kind.filter, &page).await.unwrap();
         let listed: Vec<_> = listed.items.iter().map(|entry| entry.id).collect();
         if kind.yields == FETCHED {
@@ -479,7 +479,7 @@ impl Explaining {
             // It comes back short where it has looked at its 5,000.
             assert!(ids.starts_with(&listed), "{key}");
         }
-        self.deep.insert(key, (skipped, cursor));
+        self.deep.insert(key, (skipped, cursor.clone()));
         (skipped, cursor)
     }
 

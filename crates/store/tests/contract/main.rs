@@ -35,6 +35,8 @@ mod audit;
 mod audit_export;
 mod audit_pages;
 mod audit_plans;
+mod back_office;
+mod back_office_plans;
 mod bans;
 mod cancellation;
 mod codes;
@@ -112,6 +114,8 @@ mod tokens;
 mod traffic;
 mod unit;
 mod upkeep;
+mod usage;
+mod user_lists;
 mod users;
 mod writer;
 
@@ -121,6 +125,8 @@ fn main() -> std::process::ExitCode {
         atomicity::cases(),
         audit::cases(),
         audit_export::cases(),
+        back_office::cases(),
+        back_office_plans::cases(),
         bans::cases(),
         cancellation::cases(),
         codes::cases(),
@@ -200,6 +206,8 @@ fn main() -> std::process::ExitCode {
         audit_pages::cases(),
         unit::cases(),
         upkeep::cases(),
+        usage::cases(),
+        user_lists::cases(),
         users::cases(),
         webhooks::cases(),
         writer::cases(),

@@ -74,7 +74,7 @@ async fn a_forged_cursor_is_no_error_of_the_database(db: TestDb) {
             continue;
         };
         for order in [Order::OldestFirst, Order::NewestFirst] {
-            let page = PageRequest::first(5, order).unwrap().after(cursor);
+            let page = PageRequest::first(5, order).unwrap().after(cursor.clone());
             let audit_log = db.store.audit().list(&AuditFilter::of_room(room.id), &page).await;
             let beyond = (order == Order::OldestFirst) == (year < 2000);
             match audit_log {

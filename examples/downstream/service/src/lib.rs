@@ -5,13 +5,13 @@
     reason = "the service's own table has no deleted rows and no audit log"
 )]
 
+pub mod meetings;
 pub mod room_note;
 
 use conferencing_migration::{MigrateError, MigrateSettings, apply, migrate};
 use conferencing_store::entity::{RoomId, UserId, user};
 use conferencing_store::{ConnectSettings, Error, Store, StoreSettings, connect};
 use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, Set};
-use uuid::Uuid;
 
 /// A running instance.
 pub struct Service {
@@ -48,13 +48,19 @@ impl Service {
         Ok(Self { store, db })
     }
 
+    /// Over a database that is open and migrated, as tests have it.
+    pub fn over(store: Store, db: DatabaseConnection) -> Self {
+        Self { store, db }
+    }
+
     /// Writes a note.
     ///
     /// # Errors
     /// Of the database, when there is no such user or room.
     pub async fn note(&self, author: UserId, room: RoomId, text: &str) -> Result<room_note::Model, DbErr> {
         let note = room_note::ActiveModel {
-            id: Set(Uuid::now_v7()),
+            // In the time and the order of the store's own rows.
+            id: Set(self.store.ids().uuid(self.store.now())),
             author_id: Set(author),
             room_id: Set(room),
             text: Set(text.to_owned()),

@@ -1,4 +1,8 @@
-//! `statistics()`: sums that the database makes.
+//! `statistics()`: sums that the database makes. Those of one room or one user are here, those of a span of time in `usage`.
+
+mod usage;
+
+pub use usage::{BusyRoom, DayOfUse, MAX_BUSIEST, MAX_DAYS};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use entity::{RoomId, UserId};
@@ -9,6 +13,7 @@ use crate::database::statement::Query;
 use crate::error::{Error, Result, Subject};
 use crate::read::{ByHand, Fetch};
 use crate::row::{Cells, FromRow};
+use crate::rules::A_STAY;
 use crate::unit::Source;
 
 /// Sums over participations. The ban of somebody who was absent is no participation.
@@ -25,6 +30,7 @@ pub struct RoomStatistics {
     /// How often somebody came: participations, rejoins included.
     pub participations: i64,
     /// All participations' lengths together, those that go on up to now, in whole seconds each.
+    #[serde(rename = "total_participation_seconds", serialize_with = "in_seconds")]
     pub total_participation: TimeDelta,
     /// The most that were in at once.
     pub peak_participants: i32,
@@ -42,11 +48,16 @@ pub struct UserStatistics {
     /// How often they came.
     pub participations: i64,
     /// All participations' lengths together, in whole seconds each.
+    #[serde(rename = "total_participation_seconds", serialize_with = "in_seconds")]
     pub total_participation: TimeDelta,
     /// How many of them ended by a kick or a ban.
     pub kicks: i64,
     /// How many rooms they own, deleted ones included.
     pub rooms_owned: u64,
+}
+
+fn in_seconds<S: serde::Serializer>(length: &TimeDelta, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i64(length.num_seconds())
 }
 
 struct Totals {
@@ -119,10 +130,6 @@ impl<'a, S: Source> Statistics<'a, S> {
         Ok(rows.into_iter().next().unwrap_or_default())
     }
 }
-
-/// A row that only carries the ban of somebody who was absent is no participation: it begins and ends with the ban, and nobody was put out.
-pub(crate) const A_STAY: &str =
-    "NOT (banned_at IS NOT NULL AND NOT is_kicked AND joined_at = banned_at AND left_at = banned_at)";
 
 fn seconds(dialect: Dialect) -> String {
     let until_now = dialect.seconds_between("joined_at", &dialect.later(":now", "joined_at"));
