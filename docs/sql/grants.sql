@@ -6,7 +6,7 @@
 REVOKE ALL ON users, auth_providers, rooms, media_nodes, room_participants, recordings, inbox, feed_checkpoints, audit_logs, conferencing_migrations
     FROM PUBLIC, meet_app, meet_auditor;
 REVOKE ALL ON SEQUENCE audit_logs_sequence FROM PUBLIC, meet_app, meet_auditor;
-REVOKE ALL ON FUNCTION refuse_audit_change(), only_by_index(uuid), refuse_removal(), check_audit_references(), check_users(), check_rooms(),
+REVOKE ALL ON FUNCTION refuse_audit_change(), only_by_index(uuid), refuse_removal(), check_audit_references(), check_users(), check_rooms(), refuse_guest(),
     check_media_nodes(), check_room_participants(), check_recordings(), attach_audit_partition(text, timestamptz, timestamptz)
     FROM PUBLIC, meet_app, meet_auditor;
 -- What default privileges may have given on the audit log's months, and on those that are being archived.

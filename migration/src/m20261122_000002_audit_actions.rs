@@ -9,7 +9,7 @@ use crate::values;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-const ADDED: [&str; 26] = [
+const ADDED: [&str; 27] = [
     "USER_PROFILE_CHANGED",
     "USER_PASSWORD_CHANGED",
     "USER_VERIFIED",
@@ -36,6 +36,7 @@ const ADDED: [&str; 26] = [
     "RECORDING_REPORTED",
     "MEDIA_NODE_REGISTERED",
     "MEDIA_NODE_LOST",
+    "GUEST_ADMITTED",
 ];
 
 #[async_trait::async_trait]

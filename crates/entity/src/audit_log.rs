@@ -76,6 +76,7 @@ pub enum AuditAction {
     RecordingReported,
     MediaNodeRegistered,
     MediaNodeLost,
+    GuestAdmitted,
     // Added by m20261122_000003.
     AuditExported,
     AuditArchived,
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn each_action_reads_back() {
-        assert_eq!(AuditAction::iter().count(), 31 + 26 + 2);
+        assert_eq!(AuditAction::iter().count(), 31 + 27 + 2);
         for action in AuditAction::iter() {
             let recorded = RecordedAction::from(action);
             assert_eq!(RecordedAction::from(recorded.name().as_str()), recorded);

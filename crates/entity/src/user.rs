@@ -38,6 +38,8 @@ pub struct Model {
     pub updated_at: DateTimeUtc,
     /// The last successful login.
     pub last_login_at: Option<DateTimeUtc>,
+    /// Since when they are here as a guest, without an account; none for everybody else. It never changes.
+    pub guest_since: Option<DateTimeUtc>,
     /// External accounts and the local one.
     #[sea_orm(has_many)]
     #[cfg_attr(feature = "schemars", schemars(skip))]
@@ -57,3 +59,10 @@ pub struct Model {
 }
 
 read_only!("users");
+
+impl Model {
+    /// Whether they are here without an account: nothing to sign in with, no room and no recording of their own.
+    pub fn is_guest(&self) -> bool {
+        self.guest_since.is_some()
+    }
+}

@@ -37,12 +37,15 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
         },
     ),
     ("tr_users_kept", Trigger),
+    ("tr_users_guest", Trigger),
     ("ck_users_username", Check),
     ("ck_users_email", Check),
     ("ck_users_lengths", Check),
     ("ck_users_ids", Check),
     ("ck_users_flags", Check),
     ("ck_users_times", Check),
+    ("ck_users_guest", Check),
+    ("ck_users_guest_since", Check),
     (
         "pk_auth_providers",
         Unique {
@@ -62,6 +65,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("ck_auth_providers_lengths", Check),
     ("ck_auth_providers_ids", Check),
     ("ck_auth_providers_times", Check),
+    ("tr_auth_providers_account", Trigger),
     ("pk_rooms", Unique { sqlite: "rooms.id" }),
     (
         "uq_rooms_room_code",
@@ -84,6 +88,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("ck_rooms_flags", Check),
     ("ck_rooms_times", Check),
     ("tr_rooms_status", Trigger),
+    ("tr_rooms_account", Trigger),
     ("tr_rooms_kept", Trigger),
     (
         "pk_media_nodes",
@@ -175,6 +180,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("ck_recordings_flags", Check),
     ("ck_recordings_times", Check),
     ("tr_recordings_status", Trigger),
+    ("tr_recordings_account", Trigger),
     ("tr_recordings_purged", Trigger),
     (
         "pk_inbox",

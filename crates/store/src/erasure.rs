@@ -19,6 +19,7 @@ use crate::scope::{self, Any};
 use crate::settings::ModerationReasons;
 use crate::unit::Sink;
 use crate::users::Users;
+use crate::users::guests::is_idle;
 
 /// What an erasure did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -73,9 +74,28 @@ impl<S: Sink> Users<'_, S> {
     /// [`Error::NotFound`] when there never was such a user; [`crate::Rejected::NotAllowed`].
     pub async fn erase(&self, user: UserId) -> Result<ErasureReceipt> {
         let reasons = self.source.context().moderation_reasons();
-        match self.source.perform(Erase { user, reasons }).await {
+        let operation = Erase {
+            user,
+            reasons,
+            idle_since: None,
+        };
+        match self.source.perform(operation).await {
             Ok(receipt) => Ok(receipt),
             Err(Error::NotFound(Subject::User(id))) if id == user => self.receipt_of(user).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Erases a guest who is still idle; false where that is not so any more.
+    pub(crate) async fn erase_guest(&self, user: UserId, idle_since: DateTime<Utc>) -> Result<bool> {
+        let operation = Erase {
+            user,
+            reasons: self.source.context().moderation_reasons(),
+            idle_since: Some(idle_since),
+        };
+        match self.source.perform(operation).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound(Subject::User(id))) if id == user => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -174,6 +194,8 @@ impl ErasureReceipt {
 struct Erase {
     user: UserId,
     reasons: ModerationReasons,
+    /// Only if it is a guest who was not seen since.
+    idle_since: Option<DateTime<Utc>>,
 }
 
 /// What erased users are called.
@@ -197,10 +219,18 @@ impl Operation for Erase {
     /// which finds under these locks what they cover and nothing else. What is written about them goes in a plan of its own, since
     /// no plan changes a row twice.
     fn plan(&self, at: &Moment<'_>) -> Plan {
-        let Self { user, reasons } = *self;
+        let Self {
+            user,
+            reasons,
+            idle_since,
+        } = *self;
+        let plan = Plan::without_answer(at, "erased");
+        let (plan, which) = match idle_since {
+            None => (plan, "(deleted_at IS NULL OR username <> :username)".to_owned()),
+            Some(before) => (plan.bind("before", before), is_idle(":user")),
+        };
         // Not found may mean erased before; `Users::erase` looks.
-        Plan::without_answer(at, "erased")
-            .denied(at.only_oneself(Asked::EraseAccount, None, user))
+        plan.denied(at.only_oneself(Asked::EraseAccount, None, user))
             .bind("user", user)
             .bind("username", format!("{ERASED_USERNAME}{user}"))
             .bind("display_name", DISPLAY_NAME)
@@ -209,7 +239,7 @@ impl Operation for Erase {
                 Columns::Of(&["id"]),
                 "username = :username, display_name = :display_name, email = NULL, password_hash = NULL, is_active = FALSE,
                 is_verified = FALSE, last_login_at = NULL, deleted_at = COALESCE(deleted_at, :now), updated_at = :now",
-                "id = :user AND (deleted_at IS NULL OR username <> :username)",
+                format!("id = :user AND {which}"),
             )
             .found("erased", Error::NotFound(Subject::User(user)))
             .then(lock_rooms(at, user))
@@ -532,7 +562,15 @@ impl Answer for ErasureReceipt {
 /// For the list of all statements: what either setting sends, and what an erasure of before is looked up by.
 pub(crate) async fn list_statements<S: Sink>(on: &S, user: UserId) {
     for reasons in [ModerationReasons::Erase, ModerationReasons::Keep] {
-        let _ = on.perform(Erase { user, reasons }).await;
+        for idle_since in [None, Some(DateTime::UNIX_EPOCH)] {
+            let _ = on
+                .perform(Erase {
+                    user,
+                    reasons,
+                    idle_since,
+                })
+                .await;
+        }
     }
     let users = Users::new(on);
     let _ = users.any_user(user).await;

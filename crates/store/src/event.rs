@@ -30,6 +30,10 @@ pub enum Change {
         target: UserId,
         provider: AuthProviderType,
     },
+    /// Somebody without an account was let in, to the rooms that ask for none.
+    GuestAdmitted {
+        target: UserId,
+    },
     RoomCreated {
         room_code: String,
     },

@@ -18,6 +18,7 @@ fn one_of_each() -> Vec<AuditEvent> {
             provider: AuthProviderType::GitHub,
         }
         .into(),
+        Change::GuestAdmitted { target }.into(),
         Change::RoomCreated { room_code: text() }.into(),
         Change::RoomStarted { by_join: true }.into(),
         Change::RoomEnded {

@@ -70,6 +70,7 @@ pub struct ProfileRecord {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub last_login_at: Option<DateTime<Utc>>,
+    pub guest_since: Option<DateTime<Utc>>,
 }
 
 impl From<user::Model> for ProfileRecord {
@@ -87,6 +88,7 @@ impl From<user::Model> for ProfileRecord {
             created_at,
             updated_at,
             last_login_at,
+            guest_since,
         } = row;
         Self {
             id,
@@ -99,6 +101,7 @@ impl From<user::Model> for ProfileRecord {
             created_at,
             updated_at,
             last_login_at,
+            guest_since,
         }
     }
 }

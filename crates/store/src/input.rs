@@ -78,11 +78,18 @@ pub(crate) fn username(text: &str) -> Checked<String> {
     if name.to_ascii_lowercase().starts_with(ERASED_USERNAME) {
         return broken("username", Rule::Reserved(ERASED_USERNAME));
     }
+    // Nobody who registers passes for somebody who has not.
+    if name.to_ascii_lowercase().starts_with(GUEST_USERNAME) {
+        return broken("username", Rule::Reserved(GUEST_USERNAME));
+    }
     Ok(name)
 }
 
 /// What the usernames of erased users begin with.
 pub(crate) const ERASED_USERNAME: &str = "deleted-";
+
+/// What the usernames of guests begin with.
+pub(crate) const GUEST_USERNAME: &str = "guest-";
 
 /// What the storage keys of files begin with that are purged and whose owner is erased.
 pub(crate) const PURGED_KEY: &str = "purged:";

@@ -239,7 +239,7 @@ macro_rules! models {
 
 models! {
     user {
-        id, username, email, password_hash, display_name, is_active, is_verified, deleted_at, created_at, updated_at, last_login_at,
+        id, username, email, password_hash, display_name, is_active, is_verified, deleted_at, created_at, updated_at, last_login_at, guest_since,
     }
     auth_provider {
         id, user_id, provider_type, provider_id, provider_email, access_token, refresh_token, token_expires_at, metadata, created_at, updated_at, last_used_at,

@@ -14,7 +14,7 @@ BEGIN
 END
 $$;
 DROP SEQUENCE IF EXISTS audit_logs_sequence;
-DROP FUNCTION IF EXISTS refuse_audit_change(), only_by_index(uuid), refuse_removal(), check_audit_references(), check_users(), check_rooms(),
+DROP FUNCTION IF EXISTS refuse_audit_change(), only_by_index(uuid), refuse_removal(), check_audit_references(), check_users(), refuse_guest(), check_rooms(),
     check_media_nodes(), check_room_participants(), check_recordings(), attach_audit_partition(text, timestamptz, timestamptz),
     carry_audit_privileges(regclass, regclass);
 DROP TYPE IF EXISTS audit_action, recording_status, participant_role, room_status, auth_provider_type;

@@ -10,6 +10,7 @@ use crate::error::{Conflict, Error, Invalid, Rejected, Result, Rule, Subject};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Event, Lock, Moment, Operation, Plan, Refusal};
+use crate::rules::has_account;
 use crate::unit::Sink;
 
 /// An account elsewhere that a signed-in user has shown to be theirs.
@@ -99,7 +100,8 @@ impl<S: Sink> AuthProviders<'_, S> {
     /// address decides here; see [`crate::users::Users::sign_in_with_provider`] for that.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; [`Error::NotFound`]; [`Rejected::UserInactive`]; [`Conflict::ProviderLinkedAlready`] when it is
+    /// [`Error::Invalid`]; [`Error::NotFound`]; [`Rejected::UserInactive`]; [`Rejected::AccountRequired`] for a guest;
+    /// [`Conflict::ProviderLinkedAlready`] when it is
     /// this user's; [`Conflict::ProviderAccountTaken`] when it is anybody else's; [`Rejected::NotAllowed`].
     pub async fn link(&self, user: UserId, account: ProviderAccount<'_>) -> Result<auth_provider::Model> {
         let metadata = account.metadata.map(checked_metadata).transpose()?;
@@ -152,7 +154,7 @@ impl Operation for Link<'_> {
             .bind("metadata", self.metadata.clone())
             .bind("address_key", self.address.map(input::login_key))
             .lock_account(user);
-        let mut plan = find_same_account(plan, account)
+        let mut plan = find_same_account(has_account(plan, "account", user), account)
             .view::<auth_provider::Entity>(
                 "own_account",
                 "provider_type = :provider_type AND provider_id = :provider_id AND user_id = :user",

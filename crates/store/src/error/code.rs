@@ -141,6 +141,7 @@ impl RejectedName {
         match self {
             Self::Banned
             | Self::UserInactive
+            | Self::AccountRequired
             | Self::HostSeat
             | Self::NotRecordable
             | Self::NotAllowed

@@ -202,6 +202,14 @@ pub enum Rejected {
         /// Who.
         user: UserId,
     },
+    /// It needs an account, and the user is a guest.
+    #[error("user {user} is a guest, and this needs an account")]
+    AccountRequired {
+        /// Who.
+        user: UserId,
+        /// The room that is not open to guests, when they were to come in.
+        room: Option<RoomId>,
+    },
     /// The account is active.
     #[error("user {user} is active")]
     UserActive {

@@ -27,6 +27,7 @@ impl<S: Sink> Participants<'_, S> {
     ///
     /// # Errors
     /// [`crate::Error::NotFound`] for room or user; [`Rejected::RoomStatus`] when the meeting is over or called off;
+    /// [`Rejected::AccountRequired`] for a guest, where the room asks for an account;
     /// [`Rejected::RoomFull`]; [`Rejected::AlreadyPresent`] with the seat they have; [`Rejected::Banned`];
     /// [`Rejected::UserInactive`]; [`Rejected::HostSeat`]; [`Rejected::NotAllowed`]; [`Conflict::SameInstant`].
     pub async fn join(&self, room: RoomId, user: UserId, role: ParticipantRole) -> Result<room_participant::Model> {
@@ -92,7 +93,7 @@ impl Operation for Join {
                     "id = :room AND deleted_at IS NULL AND status = 'LIVE' AND owner_id <> :user
                         AND active_participants < max_participants
                         AND NOT EXISTS (SELECT 1 FROM room_participants WHERE {OF_USER} AND (left_at IS NULL OR is_banned){})
-                        AND (SELECT is_active FROM users WHERE id = :user AND deleted_at IS NULL{}){on_node}",
+                        AND require_auth <= (SELECT guest_since IS NULL FROM users WHERE id = :user AND deleted_at IS NULL AND is_active{}){on_node}",
                     at.dialect.among_current(),
                     at.dialect.for_share()
                 ),
@@ -136,7 +137,8 @@ impl Operation for Join {
             .bind("participant", at.id())
             .bind("role_text", enum_text(&role))
             // Users before rooms.
-            .lock::<user::Entity>("member", Lock::Share, &["id"], "id = :user");
+            .lock::<user::Entity>("member", Lock::Share, &["id"], "id = :user")
+            .yielding("has_account", "guest_since IS NULL");
         let plan = match node {
             // Not locked, or all who join would write to its row: whoever comes while it is found lost is found by the next sweep.
             Some(node) => plan
@@ -157,6 +159,12 @@ impl Operation for Join {
             )
             .absent_by("uq_room_participants_current", "present", already_present(room, user))
             .absent_by("uq_room_participants_current", "ban", banned(room, user))
+            // Of two booleans: what is required is there. It asks for the member too.
+            .guard(
+                "room",
+                "require_auth <= (SELECT has_account FROM member)",
+                Rejected::AccountRequired { user, room: Some(room) },
+            )
             .guard(
                 "room",
                 "owner_id = :user OR :role_text <> 'HOST'",
@@ -266,18 +274,18 @@ impl Grouped for Join {
             // Users before rooms, and they in one order.
             .lookup(
                 "member",
-                &["id"],
+                &["id", "has_account"],
                 format!(
-                    "SELECT id FROM users WHERE {} AND deleted_at IS NULL AND is_active ORDER BY id{}",
+                    "SELECT id, guest_since IS NULL AS has_account FROM users WHERE {} AND deleted_at IS NULL AND is_active ORDER BY id{}",
                     at.dialect.among("id", "SELECT about FROM asked"),
                     at.dialect.for_share()
                 ),
             )
             .lookup(
                 "room",
-                &["id", "owner_id", "free"],
+                &["id", "owner_id", "require_auth", "free"],
                 format!(
-                    "SELECT id, owner_id, max_participants - active_participants AS free FROM rooms
+                    "SELECT id, owner_id, require_auth, max_participants - active_participants AS free FROM rooms
                     WHERE id = :room AND deleted_at IS NULL AND status = 'LIVE' AND EXISTS (SELECT 1 FROM member){}",
                     at.dialect.for_change()
                 ),
@@ -290,7 +298,7 @@ impl Grouped for Join {
                     "INSERT INTO room_participants (id, user_id, room_id, role, joined_at, is_kicked, is_banned{node_column})
                     SELECT participant, about, room_id, role, :now, FALSE, FALSE{node} FROM (
                         SELECT asked.*, room.id AS room_id, room.free, min(CASE WHEN member.id IS NOT NULL
-                            AND asked.about <> room.owner_id{on_node} AND (SELECT id FROM room_participants
+                            AND room.require_auth <= member.has_account AND asked.about <> room.owner_id{on_node} AND (SELECT id FROM room_participants
                             WHERE room_id = :room AND user_id = asked.about AND (left_at IS NULL OR is_banned){} LIMIT 1) IS NULL THEN NULL ELSE asked.place END) OVER () AS unfit
                         FROM room CROSS JOIN asked LEFT JOIN member ON member.id = asked.about
                     ) AS those WHERE place < free AND place < COALESCE(unfit, place + 1) ORDER BY place ON CONFLICT DO NOTHING RETURNING {}",

@@ -10,7 +10,7 @@ use crate::error::{Conflict, Error, Invalid, Rejected, Result};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Event, Lock, Moment, Operation, Plan, Refusal};
-use crate::rules::active;
+use crate::rules::{active, has_account};
 use crate::unit::Sink;
 
 /// What a recording is made of when it starts.
@@ -88,11 +88,12 @@ impl<S: Sink> Recordings<'_, S> {
     ///
     /// # Errors
     /// [`Error::Invalid`]; [`Error::NotFound`] for room or owner; [`Rejected::NotAllowed`]; [`Rejected::UserInactive`];
-    /// [`Rejected::RoomStatus`] when the room is not LIVE; [`Rejected::NotRecordable`]; [`Rejected::NotPresent`];
+    /// [`Rejected::AccountRequired`] for a guest; [`Rejected::RoomStatus`] when the room is not LIVE; [`Rejected::NotRecordable`]; [`Rejected::NotPresent`];
     /// [`Conflict::StorageKeyTaken`] and [`Conflict::EgressIdTaken`], which count deleted recordings too.
     ///
     /// [`Rejected::NotAllowed`]: crate::Rejected::NotAllowed
     /// [`Rejected::UserInactive`]: crate::Rejected::UserInactive
+    /// [`Rejected::AccountRequired`]: crate::Rejected::AccountRequired
     /// [`Rejected::RoomStatus`]: crate::Rejected::RoomStatus
     /// [`Rejected::NotRecordable`]: crate::Rejected::NotRecordable
     /// [`Rejected::NotPresent`]: crate::Rejected::NotPresent
@@ -133,7 +134,7 @@ impl Operation for Start {
             .view::<recording::Entity>("same_egress", "egress_id = :egress_id")
             .room_exists(room)
             .allowed(asked, room, None);
-        let mut plan = active(plan, "member", user)
+        let mut plan = has_account(active(plan, "member", user), "member", user)
             .guard(
                 "room",
                 "status = 'LIVE'",

@@ -10,7 +10,7 @@ use crate::error::{Error, Invalid, Rejected, Result, Rule, Subject};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Columns, Event, Lock, Moment, Operation, Plan, Refusal};
-use crate::rules::{active, allowed, not_allowed};
+use crate::rules::{active, allowed, has_account, not_allowed};
 use crate::scope::Deleted;
 use crate::unit::Sink;
 
@@ -29,7 +29,7 @@ pub struct RoomChanges<'a> {
     pub is_public: Option<bool>,
     /// May be recorded. A recording that runs goes on.
     pub is_recordable: Option<bool>,
-    /// Only for people who signed in.
+    /// Only for people with an account. Guests who are present stay until they leave or are put out; they do not come in again.
     pub require_auth: Option<bool>,
 }
 
@@ -126,7 +126,8 @@ impl<S: Sink> Rooms<'_, S> {
     /// ROOM_OWNERSHIP_TRANSFERRED. By the owner or the system. Takes the new owner's lock (shared), then the room's.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for room or user; [`Rejected::UserInactive`]; [`Rejected::AlreadyOwner`]; [`Rejected::NotAllowed`].
+    /// [`Error::NotFound`] for room or user; [`Rejected::UserInactive`]; [`Rejected::AccountRequired`];
+    /// [`Rejected::AlreadyOwner`]; [`Rejected::NotAllowed`].
     pub async fn transfer(&self, id: RoomId, to: UserId) -> Result<room::Model> {
         self.source.perform(Transfer { id, to }).await
     }
@@ -255,7 +256,7 @@ impl Operation for Transfer {
             .lock::<user::Entity>("member", Lock::Share, &["id"], "id = :new_owner");
         let set = "owner_id = :new_owner, updated_at = :now";
         let plan = change_locked(at, plan, Asked::TransferRoom, room, set);
-        active(plan, "member", user)
+        has_account(active(plan, "member", user), "member", user)
             .guard("room", "owner_id <> :new_owner", Rejected::AlreadyOwner { user, room })
             .event(
                 at,

@@ -9,7 +9,7 @@ use crate::error::{Conflict, Error, Result};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Event, Lock, Moment, Operation, Plan};
-use crate::rules::active;
+use crate::rules::{active, has_account};
 use crate::unit::Sink;
 
 /// What a room is made of. [`NewRoom::titled`] fills in the usual.
@@ -31,12 +31,12 @@ pub struct NewRoom<'a> {
     pub is_public: bool,
     /// May be recorded.
     pub is_recordable: bool,
-    /// Only for people who signed in. The store keeps the wish; the signaling service acts on it.
+    /// Only for people with an account: [guests](crate::users::Users::admit_guest) are not let in.
     pub require_auth: bool,
 }
 
 impl<'a> NewRoom<'a> {
-    /// A room to start at once: 100 seats, not listed, recordable, for people who signed in.
+    /// A room to start at once: 100 seats, not listed, recordable, for people with an account.
     pub fn titled(owner: UserId, title: &'a str) -> Self {
         Self {
             owner,
@@ -88,7 +88,8 @@ impl<S: Sink> Rooms<'_, S> {
     /// Makes a room with a code of its own. Appends ROOM_CREATED. For oneself, or by the system for anybody.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; [`Error::NotFound`] and [`crate::Rejected::UserInactive`] for the owner; [`crate::Rejected::NotAllowed`] for
+    /// [`Error::Invalid`]; [`Error::NotFound`] and [`crate::Rejected::UserInactive`] for the owner;
+    /// [`crate::Rejected::AccountRequired`] for a guest; [`crate::Rejected::NotAllowed`] for
     /// somebody else's room; [`Conflict::RoomCodesExhausted`].
     pub async fn create(&self, new: NewRoom<'_>) -> Result<room::Model> {
         let new = CheckedRoom::try_from(new)?;
@@ -123,7 +124,7 @@ impl Operation for Create {
             .bind("is_recordable", new.is_recordable)
             .bind("require_auth", new.require_auth)
             .lock::<user::Entity>("member", Lock::Share, &["id"], "id = :owner");
-        active(plan, "member", new.owner)
+        has_account(active(plan, "member", new.owner), "member", new.owner)
             .insert::<room::Entity>(
                 "created",
                 at.dialect,

@@ -5,6 +5,9 @@ use entity::{UserId, user};
 use crate::error::{Error, Rejected, Subject};
 use crate::operation::{Lock, Plan};
 
+/// SQL that is true of a user with an account.
+const HAS_ACCOUNT: &str = "guest_since IS NULL";
+
 /// SQL that is true of a live, active user.
 const ACTIVE: &str = "is_active";
 const LIVE: &str = "deleted_at IS NULL";
@@ -33,4 +36,9 @@ pub(crate) fn changeable(plan: Plan, row: &'static str, user: UserId) -> Plan {
 pub(crate) fn active(plan: Plan, row: &'static str, user: UserId) -> Plan {
     plan.guard(row, LIVE, Error::NotFound(Subject::User(user)))
         .guard(row, ACTIVE, Rejected::UserInactive { user })
+}
+
+/// Requires of the step `row` that it is a user with an account, as whoever owns something and whoever signs in has one.
+pub(crate) fn has_account(plan: Plan, row: &'static str, user: UserId) -> Plan {
+    plan.guard(row, HAS_ACCOUNT, Rejected::AccountRequired { user, room: None })
 }

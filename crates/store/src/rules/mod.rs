@@ -7,7 +7,7 @@ mod ending;
 mod media_node;
 mod stay;
 
-pub(crate) use account::{active, changeable};
+pub(crate) use account::{active, changeable, has_account};
 pub(crate) use actor_role::{ACTOR_ROLE, allowed, may_remove, not_allowed, seat_key};
 pub(crate) use ending::{
     CLOSED, SHARED, count_all_out, each_left, end_if_empty, end_participation_at, end_participation_set,

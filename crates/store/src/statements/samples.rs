@@ -333,6 +333,8 @@ async fn users(on: &Recorder) {
         display_name: "Ada",
     };
     let _ = users().register_with_provider(profile).await;
+    let _ = users().admit_guest("Ada").await;
+    let _ = users().sweep_guests(std::time::Duration::from_secs(60), 10).await;
     let _ = users().sign_in_with_provider(profile).await;
     let _ = users().record_login(USER, PROVIDER).await;
     let _ = users().record_failed_login("ada").await;

@@ -2,6 +2,7 @@
 //! [`crate::export`] have methods of their own.
 
 pub(crate) mod activation;
+pub(crate) mod guests;
 pub(crate) mod login;
 mod logins;
 pub(crate) mod password;
@@ -67,7 +68,7 @@ impl<'a, S: Source> Users<'a, S> {
         }
     }
 
-    /// Who signs in with this username or e-mail address, whatever its case: live, active users only. One statement.
+    /// Who signs in with this username or e-mail address, whatever its case: live, active users with an account only. One statement.
     ///
     /// # Errors
     /// None beyond the database's own; what could be no name at all is simply not found.
@@ -76,6 +77,7 @@ impl<'a, S: Source> Users<'a, S> {
         let dialect = self.source.context().dialect();
         let found = scope::find::<user::Entity, Live>()
             .filter(user::Column::IsActive.eq(true))
+            .filter(user::Column::GuestSince.is_null())
             .filter(has_name_or_address(dialect, Some(&key), Some(&key)))
             .find_also_related(auth_provider::Entity)
             .fetch_one_with_related(self.source, "find_for_login")

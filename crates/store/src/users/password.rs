@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Columns, Event, Lock, Moment, Operation, Plan};
+use crate::rules::has_account;
 use crate::unit::Sink;
 
 impl<S: Sink> Users<'_, S> {
@@ -17,7 +18,8 @@ impl<S: Sink> Users<'_, S> {
     /// deactivated users included. That the old password was asked for is the service's business.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`]; [`crate::Error::NotFound`]; [`crate::Rejected::UserInactive`]; [`crate::Rejected::NotAllowed`].
+    /// [`crate::Error::Invalid`]; [`crate::Error::NotFound`]; [`crate::Rejected::UserInactive`]; [`crate::Rejected::AccountRequired`];
+    /// [`crate::Rejected::NotAllowed`].
     pub async fn set_password_hash(&self, user: UserId, hash: Secret) -> Result<user::Model> {
         let hash = input::password_hash(hash)?;
         self.source.perform(SetPasswordHash { user, hash }).await
@@ -35,13 +37,14 @@ impl Operation for SetPasswordHash {
 
     fn plan(&self, at: &Moment<'_>) -> Plan {
         let user = self.user;
-        Plan::new(at, "changed")
+        let plan = Plan::new(at, "changed")
             .denied(at.only_oneself(Asked::ManageAccount, None, user))
             .bind("password_hash", self.hash.clone())
             .bind("provider", at.id())
             .bind("provider_type", Bind::of_enum(&AuthProviderType::Local))
             .bind("provider_id", user.to_string())
-            .lock_account(user)
+            .lock_account(user);
+        has_account(plan, "account", user)
             // A locking select leaves out what somebody else unlinked while this waited for the user.
             .look::<auth_provider::Entity>(
                 "local",

@@ -5,7 +5,7 @@ use entity::{UserId, user};
 use super::Users;
 use super::register::{Taken, names_are_free};
 use crate::authority::Operation as Asked;
-use crate::error::{Error, Invalid, Result, Rule};
+use crate::error::{Error, Invalid, Rejected, Result, Rule};
 use crate::event::Change;
 use crate::input;
 use crate::operation::{Columns, Event, Moment, Operation, Plan};
@@ -90,6 +90,7 @@ impl<S: Sink> Users<'_, S> {
     ///
     /// # Errors
     /// [`Error::Invalid`], also when nothing is to change; [`Error::NotFound`]; [`crate::Rejected::UserInactive`];
+    /// [`crate::Rejected::AccountRequired`] when a guest is to get a username or an address;
     /// [`crate::Conflict::UsernameTaken`]; [`crate::Conflict::EmailTaken`]; [`crate::Rejected::NotAllowed`].
     pub async fn update_profile(&self, user: UserId, change: ProfileChange<'_>) -> Result<user::Model> {
         let change = CheckedChange::try_from(change)?;
@@ -119,6 +120,14 @@ impl Operation for UpdateProfile {
             .bind("email_given", change.email.is_some())
             .bind("email", email.clone())
             .lock_account(user);
+        // Guests have a name that others see, and none to sign in with.
+        let plan = plan
+            .bind("to_sign_in", change.username.is_some() || change.email.is_some())
+            .guard(
+                "account",
+                "guest_since IS NULL OR NOT :to_sign_in",
+                Rejected::AccountRequired { user, room: None },
+            );
         names_are_free(
             at.dialect,
             plan,

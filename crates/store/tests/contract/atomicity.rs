@@ -35,6 +35,7 @@ crate::cases![
 #[derive(Clone, Copy, Debug)]
 enum Mutator {
     Register,
+    AdmitGuest,
     RegisterWithProvider,
     Link,
     Unlink,
@@ -96,8 +97,9 @@ enum Mutator {
     Append,
 }
 
-const ALL: [Mutator; 60] = [
+const ALL: [Mutator; 61] = [
     Mutator::Register,
+    Mutator::AdmitGuest,
     Mutator::RegisterWithProvider,
     Mutator::Link,
     Mutator::Unlink,
@@ -165,6 +167,7 @@ macro_rules! perform {
     ($mutator:expr, $source:expr, $on:expr) => {
         match $mutator {
             Mutator::Register => $source.users().register(new_user(&$on.name, None)).await.map(drop),
+            Mutator::AdmitGuest => $source.users().admit_guest(&$on.name).await.map(drop),
             Mutator::RegisterWithProvider => $source
                 .users()
                 .register_with_provider(profile(&$on.name))
@@ -311,6 +314,7 @@ impl Mutator {
     fn effects(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
             Self::Register => (&["USER_REGISTERED"], &["users", "auth_providers"]),
+            Self::AdmitGuest => (&["GUEST_ADMITTED"], &["users"]),
             Self::RegisterWithProvider => (&["USER_REGISTERED"], &["users", "auth_providers"]),
             Self::Link => (&["PROVIDER_LINKED"], &["auth_providers"]),
             Self::Unlink => (&["PROVIDER_UNLINKED"], &[]),

@@ -89,9 +89,15 @@ const BROKEN: &[(&str, &str)] = &[
     ),
     (
         "each user has their own USER_REGISTERED and LOCAL account",
-        "SELECT count(*) FROM users u WHERE 1 <>
+        "SELECT count(*) FROM users u WHERE guest_since IS NULL AND (1 <>
             (SELECT count(*) FROM audit_logs a WHERE a.action = 'USER_REGISTERED' AND a.target_user_id = u.id)
-            OR 1 <> (SELECT count(*) FROM auth_providers p WHERE p.provider_type = 'LOCAL' AND p.user_id = u.id)",
+            OR 1 <> (SELECT count(*) FROM auth_providers p WHERE p.provider_type = 'LOCAL' AND p.user_id = u.id))",
+    ),
+    (
+        "each guest has their own GUEST_ADMITTED, and no sign-in method",
+        "SELECT count(*) FROM users u WHERE guest_since IS NOT NULL AND (1 <>
+            (SELECT count(*) FROM audit_logs a WHERE a.action = 'GUEST_ADMITTED' AND a.target_user_id = u.id)
+            OR 0 <> (SELECT count(*) FROM auth_providers p WHERE p.user_id = u.id))",
     ),
 ];
 

@@ -28,6 +28,7 @@ async fn lifting(raw: &Raw, name: &str) -> Option<String> {
             name[3..].strip_suffix("_kept").unwrap()
         }
         (DbBackend::Sqlite, "tr_room_participants_node") => "room_participants",
+        (DbBackend::Sqlite, name) if name.ends_with("_account") => name[3..].strip_suffix("_account").unwrap(),
         _ => &named.iter().find(|named| named.name == name)?.table,
     };
     if raw.backend() == DbBackend::Postgres && name.starts_with("fk_audit_logs_") {
@@ -50,7 +51,7 @@ async fn lifting(raw: &Raw, name: &str) -> Option<String> {
         (DbBackend::Sqlite, "tr") if name.ends_with("_kept") => Some(format!(
             "DROP TRIGGER tr_{table}_no_delete; DROP TRIGGER tr_{table}_no_rename"
         )),
-        (DbBackend::Sqlite, "tr") if name == "tr_room_participants_node" => {
+        (DbBackend::Sqlite, "tr") if name == "tr_room_participants_node" || name.ends_with("_account") => {
             Some(format!("DROP TRIGGER {name}_insert; DROP TRIGGER {name}_update"))
         }
         (DbBackend::Sqlite, "tr") => Some(format!("DROP TRIGGER {name}")),

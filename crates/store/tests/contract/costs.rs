@@ -35,9 +35,9 @@ const fn cost(what: &'static str, statements: usize, buffers: i64, wal: i64) -> 
 }
 
 const COSTS: &[Cost] = &[
-    cost("register", 1, 36, 1480),
+    cost("register", 1, 40, 1480),
     cost("record_login", 1, 31, 872),
-    cost("create a room", 1, 45, 1472),
+    cost("create a room", 1, 49, 1472),
     cost("join", 1, 51, 1440),
     cost("first join", 2, 100, 2728),
     cost("the owner's join", 2, 103, 2800),
@@ -52,7 +52,7 @@ const COSTS: &[Cost] = &[
     cost("find_by_code", 1, 4, 0),
     cost("a page of 100 events", 1, 18, 0),
     cost("a page of 100 named events", 1, 95, 0),
-    cost("start of a recording", 1, 48, 1472),
+    cost("start of a recording", 1, 52, 1472),
     cost("stop of a recording", 1, 40, 1264),
     cost("join on a node", 1, 54, 1560),
     cost("leave of a node", 1, 47, 1192),

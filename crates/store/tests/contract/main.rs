@@ -55,6 +55,7 @@ mod feed;
 mod feed_checkpoints;
 mod fingerprint;
 mod grants;
+mod guests;
 mod health;
 mod hot_rooms;
 mod hot_rooms_answers;
@@ -144,6 +145,7 @@ fn main() -> std::process::ExitCode {
         feed_checkpoints::cases(),
         fingerprint::cases(),
         grants::cases(),
+        guests::cases(),
         health::cases(),
         hot_rooms::cases(),
         hot_rooms_answers::cases(),

@@ -126,6 +126,7 @@ pub fn optional(table: &str) -> &'static str {
 pub const FIXTURE: &[Sql] = &[
     Sql::Full("users", "id=#ada; username='ada'; email='ada@example.org'"),
     Sql::Bare("users", "id=#ben; username='ben'"),
+    Sql::Bare("users", "id=#gia; username='guest-gia'; guest_since=~10"),
     Sql::Bare("users", "id=#cyd; username='cyd'"),
     Sql::Bare("users", "id=#dan; username='dan'"),
     Sql::Bare("users", "id=#eve; username='eve'"),

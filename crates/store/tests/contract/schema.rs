@@ -303,6 +303,9 @@ fn answers_as(name: &str) -> &str {
         "tr_rooms_no_delete" | "tr_rooms_no_rename" | "tr_rooms_no_truncate" => "tr_rooms_kept",
         "tr_media_nodes_no_delete" | "tr_media_nodes_no_rename" | "tr_media_nodes_no_truncate" => "tr_media_nodes_kept",
         "tr_room_participants_node_insert" | "tr_room_participants_node_update" => "tr_room_participants_node",
+        "tr_auth_providers_account_insert" | "tr_auth_providers_account_update" => "tr_auth_providers_account",
+        "tr_rooms_account_insert" | "tr_rooms_account_update" => "tr_rooms_account",
+        "tr_recordings_account_insert" | "tr_recordings_account_update" => "tr_recordings_account",
         other => other,
     }
 }

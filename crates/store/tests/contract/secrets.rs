@@ -183,6 +183,8 @@ async fn a_value_that_does_not_fit_tells_no_row(db: TestDb) {
         "ALTER TABLE users ALTER COLUMN display_name TYPE varchar(5)",
         "ALTER TABLE users ALTER COLUMN password_hash TYPE varchar(5)",
     ] {
+        // A column that a trigger names keeps its type.
+        raw.run("DROP TRIGGER IF EXISTS tr_users_rules ON users").await;
         raw.run(sql).await;
         for error in registering_fails(&db.store).await {
             assert!(matches!(error, Error::Backend { .. }), "{error:?}");

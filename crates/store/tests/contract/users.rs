@@ -53,6 +53,7 @@ async fn a_new_user_is_active_with_a_local_account(db: TestDb) {
         display_name: "Ada 🎩 Lovelace".to_owned(),
         is_active: true,
         is_verified: false,
+        guest_since: None,
         deleted_at: None,
         created_at: now,
         updated_at: now,

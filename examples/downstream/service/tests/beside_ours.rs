@@ -37,7 +37,7 @@ async fn tables_stand_beside_ours(url: &str) {
     let service = instances.pop().unwrap();
     let db = connect::open(url, &ConnectSettings::default()).await.unwrap();
     assert_eq!(number(&db, "SELECT count(*) FROM seaql_migrations").await, 1);
-    assert_eq!(number(&db, &format!("SELECT count(*) FROM {MIGRATION_TABLE}")).await, 5);
+    assert_eq!(number(&db, &format!("SELECT count(*) FROM {MIGRATION_TABLE}")).await, 7);
 
     let hash = Secret::new("$argon2id$v=19$m=19456,t=2,p=1$ZXhhbXBsZXNhbHQ$bm90IGEgcmVhbCBoYXNo");
     let anybody = service.store.acting(&Actor::anonymous());

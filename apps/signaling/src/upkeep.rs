@@ -1,0 +1,77 @@
+//! What runs beside the requests: this process's signs of life, and the sweeps that any number of processes share.
+
+use std::time::Duration;
+
+use conferencing_store::{Actor, Error, Heartbeat};
+
+use crate::app::App;
+use crate::auth::sessions;
+
+/// How many rows one sweep takes.
+const SWEEP: u16 = 100;
+/// Of the media server's webhooks: it repeats itself for minutes.
+const KEEP_INBOX: Duration = Duration::from_hours(7 * 24);
+
+impl App {
+    /// Beats, and closes the seats of processes that do not beat any more; until the service stops.
+    pub(crate) async fn keep_alive(self) {
+        let pause = self.config().node_silence() / 3;
+        while self.pause(pause).await {
+            if let Err(error) = self.beat().await {
+                tracing::warn!("no sign of life was given: {error}");
+            }
+            if let Err(error) = self.sweep_silent().await {
+                tracing::warn!("silent processes were not looked for: {error}");
+            }
+        }
+    }
+
+    /// Tidies up once a minute; until the service stops.
+    pub(crate) async fn tidy_up(self) {
+        while self.pause(Duration::from_mins(1)).await {
+            if let Err(error) = self.tidy_up_once().await {
+                tracing::warn!("not all was tidied up: {error}");
+            }
+        }
+    }
+
+    /// False when the service stops.
+    async fn pause(&self, pause: Duration) -> bool {
+        self.stopping()
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_some()
+    }
+
+    async fn beat(&self) -> Result<(), Error> {
+        let acting = self.store().acting(&Actor::system("presence"));
+        if let Heartbeat::Lost { since } = acting.nodes().beat(self.node()).await? {
+            // We were silent for too long: our seats are closed, and their sockets hear of it. Whoever comes back is served anew.
+            tracing::warn!(%since, "this process was taken for dead, and begins anew");
+            self.begin_anew().await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep_silent(&self) -> Result<(), Error> {
+        let acting = self.store().acting(&Actor::system("presence"));
+        let silence = self.config().node_silence();
+        while acting.nodes().sweep_silent(silence, SWEEP).await?.remaining {}
+        Ok(())
+    }
+
+    /// Ends rooms that are empty for long, erases guests who were not seen, and forgets sessions and webhooks that are of no use.
+    ///
+    /// # Errors
+    /// Of the store; what was done before stays.
+    pub async fn tidy_up_once(&self) -> Result<(), Error> {
+        let acting = self.store().acting(&Actor::system("upkeep"));
+        acting.rooms().sweep_empty(SWEEP).await?;
+        acting.users().sweep_guests(self.config().guest_time(), SWEEP).await?;
+        acting.inbox().purge(KEEP_INBOX, 1000).await?;
+        if let Err(error) = sessions::purge(&self.store().sql(), self.now()).await {
+            tracing::warn!("sessions that ran out were not deleted: {error}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,340 @@
+use conferencing_store::StoreSettings;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Database, Service, config};
+
+cases![
+    a_socket_tells_what_happens_in_the_room,
+    what_another_process_does_is_told,
+    who_is_put_out_hears_why_and_others_do_not,
+    an_end_closes_every_socket,
+    a_socket_goes_on_behind_a_position,
+    a_ticket_opens_one_socket,
+    sockets_are_for_those_who_are_present,
+    a_seat_is_kept_while_its_person_comes_back,
+    a_seat_without_a_socket_is_given_up,
+    seats_of_a_dead_process_are_closed,
+    somebody_who_comes_back_elsewhere_keeps_the_seat,
+    no_more_sockets_than_allowed,
+];
+
+async fn a_socket_tells_what_happens_in_the_room(db: Database) {
+    let service = Service::start(&db).await;
+    let (ada, ben) = (service.user("ada").await, service.user("ben").await);
+    let code = ada.room(json!({})).await;
+    let seat = ada.join(&code).await;
+    let mut socket = ada.listen(&code).await;
+    assert_eq!(socket.hello["stay"], seat["stay"]);
+    assert_eq!(socket.hello["participants"][0]["person"]["display_name"], "ADA");
+    let stay = ben.join(&code).await["stay"].clone();
+    let joined = socket.event("USER_JOINED").await;
+    assert_eq!(
+        (&joined["actor"]["display_name"], &joined["details"]["stay"]),
+        (&json!("BEN"), &stay)
+    );
+    ada.post(&format!("/rooms/{code}/participants/{}/promote", ben.id))
+        .await;
+    let promoted = socket.event("ROLE_PROMOTION").await;
+    assert_eq!(
+        (&promoted["target"]["id"], &promoted["details"]["to"]),
+        (&json!(ben.id), &json!("CO_HOST"))
+    );
+    let recording = ada
+        .ok(Method::POST, &format!("/rooms/{code}/recordings"), json!({}))
+        .await;
+    socket.event("RECORDING_STARTED").await;
+    ada.post(&format!("/recordings/{}/stop", recording["id"].as_str().unwrap()))
+        .await;
+    socket.event("RECORDING_STOPPED").await;
+    ada.ok(Method::PATCH, &format!("/rooms/{code}"), json!({"title": "Other"}))
+        .await;
+    assert_eq!(
+        socket.event("ROOM_UPDATED").await["details"]["fields"],
+        json!(["title"])
+    );
+    ben.post(&format!("/rooms/{code}/leave")).await;
+    let left = socket.event("USER_LEFT").await;
+    assert_eq!(
+        (&left["details"]["stay"], &left["details"]["reason"]),
+        (&stay, &json!("left"))
+    );
+    // Nothing of where they acted from.
+    assert!(left.get("address").is_none() && left.get("user_agent").is_none());
+    service.stop().await;
+}
+
+async fn what_another_process_does_is_told(db: Database) {
+    let (here, there) = (Service::start(&db).await, Service::start(&db).await);
+    let (ada, ben) = (here.user("ada").await, here.user("ben").await.at(&there));
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    ben.join(&code).await;
+    let (mut of_ada, mut of_ben) = (ada.listen(&code).await, ben.listen(&code).await);
+    ada.ok(
+        Method::POST,
+        &format!("/rooms/{code}/participants/{}/kick", ben.id),
+        json!({"reason": "noise"}),
+    )
+    .await;
+    assert_eq!(of_ben.closed().await, ("kicked".to_owned(), 4001));
+    of_ada.event("USER_KICKED").await;
+    ben.join(&code).await;
+    of_ada.event("USER_JOINED").await;
+    let mut of_ben = ben.listen(&code).await;
+    ada.post(&format!("/rooms/{code}/end")).await;
+    assert_eq!(of_ben.closed().await, ("room_ended".to_owned(), 4003));
+    here.stop().await;
+    there.stop().await;
+}
+
+async fn who_is_put_out_hears_why_and_others_do_not(db: Database) {
+    let service = Service::start(&db).await;
+    let (ada, ben, cyd) = (
+        service.user("ada").await,
+        service.user("ben").await,
+        service.user("cyd").await,
+    );
+    let code = ada.room(json!({})).await;
+    for user in [&ada, &ben, &cyd] {
+        user.join(&code).await;
+    }
+    let (mut of_ben, mut of_cyd) = (ben.listen(&code).await, cyd.listen(&code).await);
+    ada.ok(
+        Method::PUT,
+        &format!("/rooms/{code}/bans/{}", ben.id),
+        json!({"reason": "spam"}),
+    )
+    .await;
+    let banned = of_ben.event("USER_BANNED").await;
+    assert_eq!(banned["details"]["reason"], "spam");
+    let closing = of_ben.next().await;
+    assert_eq!(
+        (&closing["reason"], &closing["message"]),
+        (&json!("banned"), &json!("spam"))
+    );
+    assert_eq!(of_ben.next().await["close"], 4002);
+    let banned = of_cyd.event("USER_BANNED").await;
+    assert!(banned["details"].get("reason").is_none(), "{banned}");
+    service.stop().await;
+}
+
+async fn an_end_closes_every_socket(db: Database) {
+    let service = Service::start(&db).await;
+    let (ada, ben) = (service.user("ada").await, service.user("ben").await);
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    ben.join(&code).await;
+    let (mut of_ada, mut of_ben) = (ada.listen(&code).await, ben.listen(&code).await);
+    ben.post(&format!("/rooms/{code}/leave")).await;
+    assert_eq!(of_ben.closed().await, ("left".to_owned(), 4004));
+    ada.post(&format!("/rooms/{code}/end")).await;
+    assert_eq!(of_ada.closed().await, ("room_ended".to_owned(), 4003));
+    // Whoever is deactivated is signed out.
+    let code = ada.room(json!({})).await;
+    ben.join(&code).await;
+    let mut of_ben = ben.listen(&code).await;
+    let system = service.app.store().acting(&conferencing_store::Actor::system("test"));
+    system.users().deactivate(ben.id.parse().unwrap()).await.unwrap();
+    assert_eq!(of_ben.closed().await, ("signed_out".to_owned(), 4006));
+    service.stop().await;
+}
+
+async fn a_socket_goes_on_behind_a_position(db: Database) {
+    let service = Service::start(&db).await;
+    let (ada, ben, cyd) = (
+        service.user("ada").await,
+        service.user("ben").await,
+        service.user("cyd").await,
+    );
+    let code = ada.room(json!({})).await;
+    ben.join(&code).await;
+    ada.join(&code).await;
+    let mut socket = ada.listen(&code).await;
+    cyd.join(&code).await;
+    let heard = socket.event("USER_JOINED").await["position"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    drop(socket);
+    cyd.post(&format!("/rooms/{code}/leave")).await;
+    ben.post(&format!("/rooms/{code}/leave")).await;
+    let query: String = heard.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let mut socket = ada.open(&format!("/rooms/{code}/events?after={query}")).await.unwrap();
+    assert_eq!(socket.next().await["participants"].as_array().unwrap().len(), 1);
+    for user in [&cyd, &ben] {
+        assert_eq!(socket.event("USER_LEFT").await["actor"]["id"], user.id);
+    }
+    let refused = ada.open(&format!("/rooms/{code}/events?after=rubbish")).await;
+    let (status, problem) = refused.err().unwrap();
+    assert_eq!((status, problem["code"].as_str()), (422, Some("invalid_feed_position")));
+    service.stop().await;
+}
+
+async fn a_ticket_opens_one_socket(db: Database) {
+    let (here, there) = (Service::start(&db).await, Service::start(&db).await);
+    let ada = here.user("ada").await;
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    let ticket = ada.post("/tickets").await["ticket"].as_str().unwrap().to_owned();
+    let path = format!("/rooms/{code}/events?ticket={ticket}");
+    // At another process than the one that made it.
+    let mut socket = there.nobody().open(&path).await.unwrap();
+    assert_eq!(socket.next().await["type"], "hello");
+    for service in [&here, &there] {
+        assert_eq!(service.nobody().open(&path).await.err().unwrap().0, 401);
+    }
+    here.stop().await;
+    there.stop().await;
+}
+
+async fn sockets_are_for_those_who_are_present(db: Database) {
+    let service = Service::start(&db).await;
+    let ada = service.user("ada").await;
+    let code = ada.room(json!({})).await;
+    let path = format!("/rooms/{code}/events");
+    let refused = async |client: &crate::harness::Client, path: &str| {
+        let (status, problem) = client.open(path).await.err().unwrap();
+        (status, problem["code"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(refused(&ada, &path).await, (409, "not_present".to_owned()));
+    assert_eq!(
+        refused(&service.nobody(), &path).await,
+        (401, "not_signed_in".to_owned())
+    );
+    assert_eq!(
+        refused(&ada, "/rooms/NOSUCH/events").await,
+        (404, "room_not_found".to_owned())
+    );
+    ada.refused(Method::GET, &path, Value::Null, (400, "not_a_websocket"))
+        .await;
+    service.stop().await;
+}
+
+async fn a_seat_is_kept_while_its_person_comes_back(db: Database) {
+    let service = Service::start(&db).await;
+    let (ada, ben) = (service.user("ada").await, service.user("ben").await);
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    let stay = ben.join(&code).await["stay"].clone();
+    drop(ben.listen(&code).await);
+    let socket = ben.listen(&code).await;
+    assert_eq!(socket.hello["stay"], stay);
+    assert_eq!(socket.hello["participants"].as_array().unwrap().len(), 2);
+    service.stop().await;
+}
+
+async fn a_seat_without_a_socket_is_given_up(db: Database) {
+    let mut config = config(&db);
+    config.seat_grace_seconds = 0;
+    let service = Service::with(config, StoreSettings::default()).await;
+    let (ada, ben, cyd) = (
+        service.user("ada").await,
+        service.user("ben").await,
+        service.user("cyd").await,
+    );
+    let code = ada.room(json!({})).await;
+    // Joined past the service, so that nobody waits for these sockets.
+    let system = service.app.store().acting(&conferencing_store::Actor::system("test"));
+    let room = service
+        .app
+        .store()
+        .rooms()
+        .find_by_code(&code)
+        .await
+        .unwrap()
+        .unwrap()
+        .id;
+    for user in [&ada, &ben] {
+        let role = conferencing_store::entity::ParticipantRole::Participant;
+        system
+            .participants()
+            .join(room, user.id.parse().unwrap(), role)
+            .await
+            .unwrap();
+    }
+    let (mut of_ada, of_ben) = (ada.listen(&code).await, ben.listen(&code).await);
+    drop(of_ben);
+    let left = of_ada.event("USER_LEFT").await;
+    assert_eq!(
+        (&left["target"]["id"], &left["details"]["reason"]),
+        (&json!(ben.id), &json!("lost_connection"))
+    );
+    // And one whose socket never comes.
+    cyd.join(&code).await;
+    of_ada.event("USER_JOINED").await;
+    assert_eq!(of_ada.event("USER_LEFT").await["target"]["id"], cyd.id);
+    service.stop().await;
+}
+
+async fn seats_of_a_dead_process_are_closed(db: Database) {
+    let quick = || {
+        let mut config = config(&db);
+        config.node_silence_seconds = 3;
+        config
+    };
+    let here = Service::with(quick(), StoreSettings::default()).await;
+    let there = Service::with(quick(), StoreSettings::default()).await;
+    let (ada, ben) = (here.user("ada").await, here.user("ben").await.at(&there));
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    let mut of_ada = ada.listen(&code).await;
+    ben.join(&code).await;
+    of_ada.event("USER_JOINED").await;
+    // It beats no more, and closes nothing.
+    there.app.kill();
+    let left = of_ada.event("USER_LEFT").await;
+    assert_eq!(
+        (&left["target"]["id"], &left["details"]["reason"]),
+        (&json!(ben.id), &json!("node_lost"))
+    );
+    here.stop().await;
+    there.stop().await;
+}
+
+/// The process that they were at stops; the seat goes over to the one that they come back to, which keeps it.
+async fn somebody_who_comes_back_elsewhere_keeps_the_seat(db: Database) {
+    let quick = || {
+        let mut config = config(&db);
+        config.node_silence_seconds = 3;
+        config
+    };
+    let here = Service::with(quick(), StoreSettings::default()).await;
+    let there = Service::with(quick(), StoreSettings::default()).await;
+    let (ada, ben) = (here.user("ada").await, here.user("ben").await);
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    let stay = ben.join(&code).await["stay"].clone();
+    let (mut of_ada, mut of_ben) = (ada.listen(&code).await, ben.listen(&code).await);
+    let (ada, ben) = (ada.at(&there), ben.at(&there));
+    let stopping = tokio::spawn(here.stop());
+    assert_eq!(of_ben.closed().await, ("restart".to_owned(), 1012));
+    let again = ben.listen(&code).await;
+    assert_eq!(again.hello["stay"], stay);
+    assert_eq!(of_ada.closed().await, ("restart".to_owned(), 1012));
+    stopping.await.unwrap();
+    // Ada does not come back: when her seat is swept, Ben's is there.
+    let mut again = again;
+    let left = again.event("USER_LEFT").await;
+    assert_eq!(
+        (&left["target"]["id"], &left["details"]["reason"]),
+        (&json!(ada.id), &json!("node_lost"))
+    );
+    let people = ben.get(&format!("/rooms/{code}/participants")).await;
+    assert_eq!(people["items"][0]["stay"], stay);
+    there.stop().await;
+}
+
+async fn no_more_sockets_than_allowed(db: Database) {
+    let mut config = config(&db);
+    config.sockets = 1;
+    let service = Service::with(config, StoreSettings::default()).await;
+    let ada = service.user("ada").await;
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    let socket = ada.listen(&code).await;
+    let refused = ada.open(&format!("/rooms/{code}/events")).await.err().unwrap();
+    assert_eq!((refused.0, refused.1["code"].as_str()), (503, Some("too_many_sockets")));
+    drop(socket);
+    service.stop().await;
+}
