@@ -27,7 +27,7 @@ pub struct Problem {
     /// Ids and numbers that the code goes with.
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Object)]
-    pub details: Map<String, Value>,
+    pub details: Box<Map<String, Value>>,
     #[serde(skip)]
     retry_after: Option<u32>,
 }
@@ -41,7 +41,7 @@ impl Problem {
             status: status.as_u16(),
             code: Cow::Borrowed(code),
             detail: detail.into(),
-            details: Map::new(),
+            details: Box::default(),
             retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
     }
@@ -117,7 +117,7 @@ impl From<Error> for Problem {
             false => Map::new(),
         };
         Self {
-            details,
+            details: Box::new(details),
             ..Self::new(status, error.code(), told)
         }
     }
