@@ -14,6 +14,7 @@ mod m20261122_000002_audit_actions;
 mod m20261122_000003_audit_custody_actions;
 mod m20261122_000004_audit_indexes;
 mod m20261122_000005_audit_partitions;
+mod m20261130_000006_back_office;
 mod migrator;
 mod run;
 mod settings;

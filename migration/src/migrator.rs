@@ -25,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(crate::m20261122_000003_audit_custody_actions::Migration),
             Box::new(crate::m20261122_000004_audit_indexes::Migration),
             Box::new(crate::m20261122_000005_audit_partitions::Migration),
+            Box::new(crate::m20261130_000006_back_office::Migration),
         ]
     }
 

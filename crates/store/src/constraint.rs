@@ -113,7 +113,7 @@ pub const CONSTRAINTS: &[(&str, Meaning)] = &[
     (
         "uq_room_participants_joined",
         Unique {
-            sqlite: "room_participants.user_id, room_participants.room_id, room_participants.joined_at",
+            sqlite: "room_participants.user_id, room_participants.joined_at, room_participants.room_id",
         },
     ),
     (

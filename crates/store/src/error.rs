@@ -12,7 +12,7 @@ use entity::{
 use crate::authority::{ActorRole, Operation};
 
 /// The newest migration that this build needs. A test holds it equal to the newest one there is.
-pub const REQUIRED_MIGRATION: &str = "m20261122_000005_audit_partitions";
+pub const REQUIRED_MIGRATION: &str = "m20261130_000006_back_office";
 
 /// The store's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -194,8 +194,8 @@ enum Part {
     Profile,
     Providers(PageRequest),
     Rooms(PageRequest),
-    /// After this participation, by (room, joined_at), which is how the index has them.
-    Participations(Option<(RoomId, DateTime<Utc>)>),
+    /// After this participation, by (joined_at, room), which is how the index has them.
+    Participations(Option<(DateTime<Utc>, RoomId)>),
     Recordings(PageRequest),
     EventsBy(PageRequest),
     EventsAbout(PageRequest),
@@ -238,8 +238,10 @@ impl<S: Sink> Export<'_, S> {
             Part::Providers(page) => {
                 let rows = scope::find_undeletable::<auth_provider::Entity>();
                 let rows = rows.filter(auth_provider::Column::UserId.eq(user));
-                let rows = page.apply(rows, auth_provider::Column::CreatedAt, auth_provider::Column::Id);
-                let found = page.page(rows.fetch_all(source, during).await?, |row| {
+                let rows = page
+                    .by_time()?
+                    .apply(rows, auth_provider::Column::CreatedAt, auth_provider::Column::Id);
+                let found = page.by_time()?.page(rows.fetch_all(source, during).await?, |row| {
                     (row.created_at, row.id.as_uuid())
                 });
                 let next = found.next.map(|next| page.after(next));
@@ -248,8 +250,8 @@ impl<S: Sink> Export<'_, S> {
             }
             Part::Rooms(page) => {
                 let rows = scope::find::<room::Entity, Any>().filter(room::Column::OwnerId.eq(user));
-                let rows = page.apply(rows, room::Column::CreatedAt, room::Column::Id);
-                let found = page.page(rows.fetch_all(source, during).await?, |row| {
+                let rows = page.by_time()?.apply(rows, room::Column::CreatedAt, room::Column::Id);
+                let found = page.by_time()?.page(rows.fetch_all(source, during).await?, |row| {
                     (row.created_at, row.id.as_uuid())
                 });
                 let next = found.next.map(|next| page.after(next));
@@ -259,14 +261,16 @@ impl<S: Sink> Export<'_, S> {
             Part::Participations(after) => {
                 let rows = participations(user, after).fetch_all(source, during).await?;
                 let more = rows.len() == usize::from(PAGE_SIZE);
-                let last = rows.last().filter(|_| more).map(|row| (row.room_id, row.joined_at));
+                let last = rows.last().filter(|_| more).map(|row| (row.joined_at, row.room_id));
                 self.take(rows, ExportRecord::Participation);
                 last.map_or(Part::Recordings(first), |last| Part::Participations(Some(last)))
             }
             Part::Recordings(page) => {
                 let rows = scope::find::<recording::Entity, Any>().filter(recording::Column::OwnerId.eq(user));
-                let rows = page.apply(rows, recording::Column::StartedAt, recording::Column::Id);
-                let found = page.page(rows.fetch_all(source, during).await?, |row| {
+                let rows = page
+                    .by_time()?
+                    .apply(rows, recording::Column::StartedAt, recording::Column::Id);
+                let found = page.by_time()?.page(rows.fetch_all(source, during).await?, |row| {
                     (row.started_at, row.id.as_uuid())
                 });
                 let next = found.next.map(|next| page.after(next));
@@ -290,8 +294,10 @@ impl<S: Sink> Export<'_, S> {
     async fn read_events(&mut self, page: &PageRequest, which: Expr) -> Result<Option<PageRequest>> {
         let (source, during) = (self.source, "users.export");
         let rows = scope::find_undeletable::<audit_log::Entity>().filter(which);
-        let rows = page.apply(rows, audit_log::Column::Timestamp, audit_log::Column::Id);
-        let found = page.page(rows.fetch_all(source, during).await?, |row| {
+        let rows = page
+            .by_time()?
+            .apply(rows, audit_log::Column::Timestamp, audit_log::Column::Id);
+        let found = page.by_time()?.page(rows.fetch_all(source, during).await?, |row| {
             (row.timestamp, row.id.as_uuid())
         });
         let next = found.next.map(|next| page.clone().after(next));
@@ -317,15 +323,15 @@ fn first_page() -> PageRequest {
 }
 
 /// A user's participations, served by `uq_room_participants_joined`.
-fn participations(user: UserId, after: Option<(RoomId, DateTime<Utc>)>) -> Select<room_participant::Entity> {
+fn participations(user: UserId, after: Option<(DateTime<Utc>, RoomId)>) -> Select<room_participant::Entity> {
     use room_participant::Column::{JoinedAt, RoomId as Room, UserId as User};
     let mut rows = scope::find_undeletable::<room_participant::Entity>().filter(User.eq(user));
-    if let Some((room, joined_at)) = after {
-        let key = Expr::tuple([Expr::col(Room.as_column_ref()), Expr::col(JoinedAt.as_column_ref())]);
-        rows = rows.filter(key.gt(Expr::tuple([Expr::value(room), Expr::value(joined_at)])));
+    if let Some((joined_at, room)) = after {
+        let key = Expr::tuple([Expr::col(JoinedAt.as_column_ref()), Expr::col(Room.as_column_ref())]);
+        rows = rows.filter(key.gt(Expr::tuple([Expr::value(joined_at), Expr::value(room)])));
     }
-    rows.order_by_asc(Room)
-        .order_by_asc(JoinedAt)
+    rows.order_by_asc(JoinedAt)
+        .order_by_asc(Room)
         .limit(u64::from(PAGE_SIZE))
 }
 
@@ -350,7 +356,7 @@ impl Operation for RecordExport {
 pub(crate) async fn list_statements<S: Sink>(on: &S, user: UserId) {
     let at = DateTime::UNIX_EPOCH;
     let id = user.as_uuid();
-    let next = || first_page().after(Cursor { at, id });
+    let next = || first_page().after(Cursor::at(at, id));
     let mut export = Export {
         source: on,
         user,
@@ -364,7 +370,7 @@ pub(crate) async fn list_statements<S: Sink>(on: &S, user: UserId) {
         Part::Rooms(first_page()),
         Part::Rooms(next()),
         Part::Participations(None),
-        Part::Participations(Some((RoomId::from_uuid(id), at))),
+        Part::Participations(Some((at, RoomId::from_uuid(id)))),
         Part::Recordings(first_page()),
         Part::Recordings(next()),
         Part::EventsBy(first_page()),

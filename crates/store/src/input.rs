@@ -1,6 +1,6 @@
 //! Rules that input must keep before the database is asked.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Utc};
@@ -195,6 +195,15 @@ pub(crate) fn time(field: &'static str, at: DateTime<Utc>) -> Checked<DateTime<U
         return broken(field, Rule::Year);
     }
     Ok(to_microseconds(at))
+}
+
+/// A span of time that ends after it begins.
+pub(crate) fn span(span: Range<DateTime<Utc>>) -> Checked<Range<DateTime<Utc>>> {
+    let (since, until) = (time("since", span.start)?, time("until", span.end)?);
+    if until <= since {
+        return broken("until", Rule::After("since"));
+    }
+    Ok(since..until)
 }
 
 /// Times that both databases keep, and whose text on SQLite sorts as they do.

@@ -150,16 +150,20 @@ pub use feed::{FeedBatch, FeedEvent, FeedFilter, FeedPosition};
 pub use health::Health;
 pub use nodes::{Heartbeat, LostSeat, NodeSweep};
 pub use page::{Cursor, Order, Page, PageRequest};
-pub use participants::{ClosedSeat, LeaveDetails, Reconciled, SeatOrBan};
+pub use participants::{BanInRoom, BanState, ClosedSeat, LeaveDetails, ParticipantInRoom, Reconciled, SeatOrBan};
 pub use recordings::{EgressReport, EgressState, NewRecording, RecordingMeasures, StoredFile, SweptRecording};
 pub use replica_reads::{CommitToken, ReplicaReads};
 pub use rooms::{EndedRoom, NewRoom, RoomChanges, RoomFilter, Schedule};
 pub use schema::{ObjectKind, SchemaDifference};
 pub use settings::{Durability, EmptyRoomPolicy, FeedSettings, ModerationReasons, RetryPolicy, StoreSettings};
+pub use statistics::{BusyRoom, DayOfUse};
 pub use store::Store;
 pub use tokens::{KeyRing, TokenKey};
 pub use unit::{Acting, Unit};
-pub use users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile, SignedInHow};
+pub use users::{
+    EmailChange, LoginOutcome, LoginRecord, NewUser, ProfileChange, ProviderEmail, ProviderLogin, ProviderProfile,
+    SignedInHow, UserSearch,
+};
 
 macro_rules! reads_of {
     ($($source:ty),+) => {$(

@@ -1,5 +1,5 @@
-//! Keyset pages: a page begins where the last one ended, by (time, id), so that its cost does not grow with its depth and
-//! rows that share a time are neither lost nor doubled.
+//! Keyset pages: a page begins where the last one ended, by (time, id) or by a name that only one has, so that its cost does not grow with
+//! its depth and rows that share a time are neither lost nor doubled.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,9 +20,9 @@ pub const MAX_PAGE_SIZE: u16 = 500;
 /// Which way a list runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// By time, downwards.
+    /// By time, downwards. A list by name: Z to A.
     NewestFirst,
-    /// By time, upwards.
+    /// By time, upwards. A list by name: A to Z.
     #[default]
     OldestFirst,
 }
@@ -33,6 +33,13 @@ impl Order {
         match self {
             Self::NewestFirst => ("<", "DESC"),
             Self::OldestFirst => (">", "ASC"),
+        }
+    }
+
+    fn direction(self) -> SqlOrder {
+        match self {
+            Self::NewestFirst => SqlOrder::Desc,
+            Self::OldestFirst => SqlOrder::Asc,
         }
     }
 }
@@ -59,18 +66,6 @@ impl PageRequest {
         Self { size, order, after }
     }
 
-    pub(crate) fn size(&self) -> u16 {
-        self.size
-    }
-
-    pub(crate) fn order(&self) -> Order {
-        self.order
-    }
-
-    pub(crate) fn cursor(&self) -> Option<Cursor> {
-        self.after
-    }
-
     /// The rows behind `cursor`, which must come from the same list in the same order.
     #[must_use]
     pub fn after(mut self, cursor: Cursor) -> Self {
@@ -78,13 +73,60 @@ impl PageRequest {
         self
     }
 
+    /// As a request of a list by (time, id).
+    ///
+    /// # Errors
+    /// [`Invalid`] for the cursor of a list by name.
+    pub(crate) fn by_time(&self) -> Result<ByTime, Invalid> {
+        Ok(ByTime {
+            size: self.size,
+            order: self.order,
+            after: self.after.as_ref().map(Cursor::in_time).transpose()?,
+        })
+    }
+
+    /// As a request of a list by name.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the cursor of another list.
+    pub(crate) fn by_name(&self, list: NameList) -> Result<ByName<'_>, Invalid> {
+        Ok(ByName {
+            size: self.size,
+            order: self.order,
+            list,
+            after: self.after.as_ref().map(|cursor| cursor.in_names(list)).transpose()?,
+        })
+    }
+}
+
+/// A request of a list by (time, id), with a cursor of such a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByTime {
+    size: u16,
+    order: Order,
+    after: Option<Place>,
+}
+
+impl ByTime {
+    pub(crate) fn size(self) -> u16 {
+        self.size
+    }
+
+    pub(crate) fn order(self) -> Order {
+        self.order
+    }
+
+    pub(crate) fn place(self) -> Option<Place> {
+        self.after
+    }
+
     /// Orders and limits a query. One row more than asked is fetched, to know whether there is a next page.
-    pub(crate) fn apply<E: EntityTrait>(&self, query: Select<E>, time: E::Column, id: E::Column) -> Select<E> {
+    pub(crate) fn apply<E: EntityTrait>(self, query: Select<E>, time: E::Column, id: E::Column) -> Select<E> {
         use sea_orm::ColumnTrait;
         let key = || Expr::tuple([Expr::col(time.as_column_ref()), Expr::col(id.as_column_ref())]);
         let query = match self.after {
             None => query,
-            Some(Cursor { at, id }) => {
+            Some(Place { at, id }) => {
                 let last = Expr::tuple([Expr::value(at), Expr::value(id)]);
                 let beyond = match self.order {
                     Order::NewestFirst => key().lt(last),
@@ -93,10 +135,7 @@ impl PageRequest {
                 sea_orm::QueryFilter::filter(query, beyond)
             }
         };
-        let direction = match self.order {
-            Order::NewestFirst => SqlOrder::Desc,
-            Order::OldestFirst => SqlOrder::Asc,
-        };
+        let direction = self.order.direction();
         query
             .order_by(time, direction.clone())
             .order_by(id, direction)
@@ -104,15 +143,87 @@ impl PageRequest {
     }
 
     /// Turns the fetched rows into a page.
-    pub(crate) fn page<T>(&self, mut rows: Vec<T>, key: impl Fn(&T) -> (DateTime<Utc>, Uuid)) -> Page<T> {
-        let more = rows.len() > usize::from(self.size);
-        rows.truncate(self.size.into());
-        let next = rows.last().filter(|_| more).map(|last| {
+    pub(crate) fn page<T>(self, rows: Vec<T>, key: impl Fn(&T) -> (DateTime<Utc>, Uuid)) -> Page<T> {
+        page_of(self.size, rows, |last| {
             let (at, id) = key(last);
-            Cursor { at, id }
-        });
-        Page { items: rows, next }
+            Cursor::at(at, id)
+        })
     }
+
+    /// Turns what a walk has looked at, in its order, into a page: the hits, and where to go on behind the last row that it looked at
+    /// if that was the end of its tether.
+    pub(crate) fn page_of_scan<T>(
+        self,
+        rows: impl IntoIterator<Item = Scanned<T>>,
+        key: impl Fn(&T) -> (DateTime<Utc>, Uuid),
+    ) -> Page<T> {
+        let (mut hits, mut looked_as_far_as) = (Vec::new(), None);
+        for Scanned { row, is_hit, is_last } in rows {
+            if is_last {
+                let (at, id) = key(&row);
+                looked_as_far_as = Some(Cursor::at(at, id));
+            }
+            if is_hit {
+                hits.push(row);
+            }
+        }
+        let mut page = self.page(hits, key);
+        page.next = page.next.or(looked_as_far_as);
+        page
+    }
+}
+
+/// How many rows one page looks at where no index has just those that are asked for. A bound on the cost of a page; a few hundredths of a
+/// second at worst.
+pub(crate) const SCANNED: u16 = 5_000;
+
+/// A row that a walk of at most [`SCANNED`] rows has looked at.
+pub(crate) struct Scanned<T> {
+    pub(crate) row: T,
+    /// False where it only tells how far the walk has come.
+    pub(crate) is_hit: bool,
+    /// It is the last one that the page looks at, and there may be more.
+    pub(crate) is_last: bool,
+}
+
+/// A request of a list by name, with a cursor of that list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByName<'a> {
+    size: u16,
+    order: Order,
+    list: NameList,
+    after: Option<&'a str>,
+}
+
+impl<'a> ByName<'a> {
+    pub(crate) fn size(self) -> u16 {
+        self.size
+    }
+
+    pub(crate) fn order(self) -> Order {
+        self.order
+    }
+
+    pub(crate) fn place(self) -> Option<&'a str> {
+        self.after
+    }
+
+    /// Turns the fetched rows into a page. `key` is what the list compares.
+    pub(crate) fn page<T>(self, rows: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
+        page_of(self.size, rows, |last| {
+            Cursor(AnyPlace::Name {
+                list: self.list,
+                key: key(last),
+            })
+        })
+    }
+}
+
+fn page_of<T>(size: u16, mut rows: Vec<T>, cursor: impl Fn(&T) -> Cursor) -> Page<T> {
+    let more = rows.len() > usize::from(size);
+    rows.truncate(size.into());
+    let next = rows.last().filter(|_| more).map(cursor);
+    Page { items: rows, next }
 }
 
 /// Rows, and where the next ones begin.
@@ -135,19 +246,110 @@ impl<T> Page<T> {
 }
 
 /// A place in a list, opaque to clients: its text may be handed out and taken back.
+///
+/// One of a list by time says a time and an id; one of [`crate::users::Users::search`] the name or e-mail address of the last user
+/// on the page, for whoever decodes it: treat its text as you treat the page. A list by name refuses the cursor of any other list, and
+/// a list by time that of a list by name, as [`Rule::Cursor`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(AnyPlace);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum AnyPlace {
+    Time(Place),
+    Name { list: NameList, key: String },
+}
+
+/// A place in a list by (time, id).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
+pub(crate) struct Place {
     pub(crate) at: DateTime<Utc>,
     pub(crate) id: Uuid,
 }
 
-const CURSOR_VERSION: u8 = 1;
+/// Lists by name, each with keys of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameList {
+    Usernames,
+    Emails,
+}
+
+impl NameList {
+    /// In a cursor.
+    fn byte(self) -> u8 {
+        match self {
+            Self::Usernames => 1,
+            Self::Emails => 2,
+        }
+    }
+
+    fn of_byte(byte: u8) -> Option<Self> {
+        [Self::Usernames, Self::Emails]
+            .into_iter()
+            .find(|list| list.byte() == byte)
+    }
+}
+
+const TIME_VERSION: u8 = 1;
+const NAME_VERSION: u8 = 2;
+/// The most characters that a name in a cursor has: those of the longest column.
+const MAX_NAME: usize = 255;
+
+fn no_cursor() -> Invalid {
+    Invalid {
+        field: "cursor",
+        rule: Rule::Cursor,
+    }
+}
+
+impl Cursor {
+    pub(crate) fn at(at: DateTime<Utc>, id: Uuid) -> Self {
+        Self(AnyPlace::Time(Place { at, id }))
+    }
+
+    pub(crate) fn in_time(&self) -> Result<Place, Invalid> {
+        match self.0 {
+            AnyPlace::Time(place) => Ok(place),
+            AnyPlace::Name { .. } => Err(no_cursor()),
+        }
+    }
+
+    fn in_names(&self, wanted: NameList) -> Result<&str, Invalid> {
+        match &self.0 {
+            AnyPlace::Name { list, key } if *list == wanted => Ok(key),
+            _ => Err(no_cursor()),
+        }
+    }
+
+    fn parse_time(bytes: &[u8]) -> Option<AnyPlace> {
+        let (at, id) = bytes.split_first_chunk()?;
+        Some(AnyPlace::Time(Place {
+            at: DateTime::from_timestamp_micros(i64::from_be_bytes(*at)).filter(|at| input::in_range(*at))?,
+            id: Uuid::from_slice(id).ok()?,
+        }))
+    }
+
+    /// What no name can be is no cursor: the databases compare names with A-Z folded, and PostgreSQL cannot be asked about U+0000.
+    fn parse_name(bytes: &[u8]) -> Option<AnyPlace> {
+        let (list, key) = bytes.split_first()?;
+        let key = std::str::from_utf8(key).ok()?;
+        let sound = !key.is_empty() && !key.contains(|c: char| c == '\0' || c.is_ascii_uppercase());
+        (sound && key.chars().count() <= MAX_NAME).then_some(())?;
+        Some(AnyPlace::Name {
+            list: NameList::of_byte(*list)?,
+            key: key.to_owned(),
+        })
+    }
+}
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = [CURSOR_VERSION; 25];
-        bytes[1..9].copy_from_slice(&self.at.timestamp_micros().to_be_bytes());
-        bytes[9..].copy_from_slice(self.id.as_bytes());
+        let bytes = match &self.0 {
+            AnyPlace::Time(Place { at, id }) => {
+                let at = at.timestamp_micros().to_be_bytes();
+                [&[TIME_VERSION][..], &at, id.as_bytes()].concat()
+            }
+            AnyPlace::Name { list, key } => [&[NAME_VERSION, list.byte()][..], key.as_bytes()].concat(),
+        };
         f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
     }
 }
@@ -157,19 +359,14 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let parse = || {
-            let bytes: [u8; 25] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
-            let (version, rest) = bytes.split_first()?;
-            let (at, id) = rest.split_first_chunk()?;
-            (*version == CURSOR_VERSION).then_some(())?;
-            Some(Self {
-                at: DateTime::from_timestamp_micros(i64::from_be_bytes(*at)).filter(|at| input::in_range(*at))?,
-                id: Uuid::from_slice(id).ok()?,
-            })
+            let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+            match bytes.split_first()? {
+                (&TIME_VERSION, rest) => Self::parse_time(rest),
+                (&NAME_VERSION, rest) => Self::parse_name(rest),
+                _ => None,
+            }
         };
-        parse().ok_or(Invalid {
-            field: "cursor",
-            rule: Rule::Cursor,
-        })
+        parse().map(Self).ok_or_else(no_cursor)
     }
 }
 
@@ -185,14 +382,52 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back_and_rubbish_does_not() {
-        let cursor = Cursor {
-            at: DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap(),
-            id: Uuid::from_u128(42),
-        };
-        assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor));
+        let cursor = Cursor::at(
+            DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap(),
+            Uuid::from_u128(42),
+        );
+        assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor.clone()));
         for text in ["", "rubbish", "AAAA", &format!("{cursor}A"), &cursor.to_string()[1..]] {
             assert!(text.parse::<Cursor>().is_err(), "{text}");
         }
+    }
+
+    fn name(list: NameList, key: &str) -> Cursor {
+        let key = key.to_owned();
+        Cursor(AnyPlace::Name { list, key })
+    }
+
+    #[test]
+    fn a_cursor_by_name_reads_back_and_what_no_name_can_be_does_not() {
+        for list in [NameList::Usernames, NameList::Emails] {
+            for key in ["a", "zoë_%\\", &"é".repeat(255)] {
+                let cursor = name(list, key);
+                assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor));
+            }
+        }
+        for key in ["", "Ada", "a\0", &"é".repeat(256)] {
+            let text = name(NameList::Usernames, key).to_string();
+            assert!(text.parse::<Cursor>().is_err(), "{key:?}");
+        }
+        for bytes in [&[2][..], &[2, 0, b'a'], &[2, 3, b'a'], &[2, 1, 0xff], &[3, 1, b'a']] {
+            assert!(URL_SAFE_NO_PAD.encode(bytes).parse::<Cursor>().is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_takes_no_cursor_of_a_list_of_another_kind() {
+        let in_time = Cursor::at(DateTime::UNIX_EPOCH, Uuid::nil());
+        let refused = |cursor: &Cursor| {
+            let page = PageRequest::of(1, Order::OldestFirst, Some(cursor.clone()));
+            [
+                page.by_time().is_err(),
+                page.by_name(NameList::Usernames).is_err(),
+                page.by_name(NameList::Emails).is_err(),
+            ]
+        };
+        assert_eq!(refused(&in_time), [false, true, true]);
+        assert_eq!(refused(&name(NameList::Usernames, "a")), [true, false, true]);
+        assert_eq!(refused(&name(NameList::Emails, "a")), [true, true, false]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! As much of a user as other people see.
+//! As much of a user, and of a room, as lists of others show.
 
-use entity::UserId;
+use entity::{RoomId, UserId};
 use sea_orm::DbErr;
 
 use crate::row::{Cells, FromRow};
@@ -41,5 +41,40 @@ impl Names {
             username,
             display_name,
         }
+    }
+}
+
+/// As much of a room as a line about something else shows.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RoomName {
+    /// The room's id.
+    pub id: RoomId,
+    /// Its code.
+    pub room_code: String,
+    /// Its title.
+    pub title: String,
+}
+
+/// The code and title of a room, where the id is known from elsewhere.
+pub(crate) struct RoomTexts {
+    room_code: String,
+    title: String,
+}
+
+impl FromRow for RoomTexts {
+    const COLUMNS: &'static [&'static str] = &["room_code", "title"];
+
+    fn read(cells: &mut Cells<'_>) -> Result<Self, DbErr> {
+        Ok(Self {
+            room_code: cells.next("room_code")?,
+            title: cells.next("title")?,
+        })
+    }
+}
+
+impl RoomTexts {
+    pub(crate) fn of(self, id: RoomId) -> RoomName {
+        let Self { room_code, title } = self;
+        RoomName { id, room_code, title }
     }
 }

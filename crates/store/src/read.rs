@@ -7,7 +7,7 @@ use sea_orm::{DbErr, EntityTrait, QuerySelect, QueryTrait, Select, SelectTwo, St
 
 use crate::database::statement::Query;
 use crate::error::Result;
-use crate::page::{Cursor, PageRequest};
+use crate::page::{ByTime, Place};
 use crate::row::{Cells, FromRow};
 use crate::unit::Source;
 
@@ -124,14 +124,14 @@ where
 
 /// Binds what a page by hand is made from: `:limit`, one row more than asked for to know whether there is a next page, and of its
 /// cursor `:at` and `:last`.
-pub(crate) fn page_of(query: Query, page: &PageRequest) -> Query {
-    behind(query, page.cursor()).bind("limit", i64::from(page.size()) + 1)
+pub(crate) fn page_of(query: Query, page: ByTime) -> Query {
+    behind(query, page.place()).bind("limit", i64::from(page.size()) + 1)
 }
 
-/// Binds a cursor, if there is one: `:at` and `:last`.
-pub(crate) fn behind(query: Query, cursor: Option<Cursor>) -> Query {
-    match cursor {
-        Some(Cursor { at, id }) => query.bind("at", at).bind("last", id),
+/// Binds a place, if there is one: `:at` and `:last`.
+pub(crate) fn behind(query: Query, place: Option<Place>) -> Query {
+    match place {
+        Some(Place { at, id }) => query.bind("at", at).bind("last", id),
         None => query,
     }
 }

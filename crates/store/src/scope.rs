@@ -31,10 +31,15 @@ pub trait Visibility: sealed::Sealed + Send + Sync {
     /// The same for SQL by hand.
     #[doc(hidden)]
     const CONDITION: &'static str;
+
+    /// Whether deleted rows are all that is seen, or none of it; nothing where both are.
+    #[doc(hidden)]
+    const IS_DELETED: Option<bool>;
 }
 
 impl Visibility for Live {
     const CONDITION: &'static str = "deleted_at IS NULL";
+    const IS_DELETED: Option<bool> = Some(false);
 
     fn narrow<E: EntityTrait>(query: Select<E>, deleted_at: E::Column) -> Select<E> {
         query.filter(deleted_at.is_null())
@@ -43,6 +48,7 @@ impl Visibility for Live {
 
 impl Visibility for Deleted {
     const CONDITION: &'static str = "deleted_at IS NOT NULL";
+    const IS_DELETED: Option<bool> = Some(true);
 
     fn narrow<E: EntityTrait>(query: Select<E>, deleted_at: E::Column) -> Select<E> {
         query.filter(deleted_at.is_not_null())
@@ -51,6 +57,7 @@ impl Visibility for Deleted {
 
 impl Visibility for Any {
     const CONDITION: &'static str = "TRUE";
+    const IS_DELETED: Option<bool> = None;
 
     fn narrow<E: EntityTrait>(query: Select<E>, _: E::Column) -> Select<E> {
         query

@@ -110,7 +110,7 @@ CREATE TABLE room_participants (
     -- References media_nodes, see check_room_participants: a foreign key would lock the node's row at each join.
     node_id uuid
 ) WITH (fillfactor = 90);
-CREATE UNIQUE INDEX uq_room_participants_joined ON room_participants (user_id, room_id, joined_at);
+CREATE UNIQUE INDEX uq_room_participants_joined ON room_participants (user_id, joined_at, room_id);
 -- For a condition that a partial index implies, such as `left_at IS NULL OR is_banned OR only_by_index(id)`: along that index it is
 -- neither asked nor costed, and any other way to the rows costs more than the planner ever takes, however few it believes there
 -- are. Plans are kept, and what was few is many later. It is never computed. IMMUTABLE, or the planner would not leave it out; of a

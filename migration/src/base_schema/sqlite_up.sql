@@ -188,7 +188,7 @@ CREATE TABLE room_participants (
     ),
     CONSTRAINT ck_room_participants_role CHECK (role IN ('HOST', 'CO_HOST', 'PARTICIPANT'))
 ) STRICT;
-CREATE UNIQUE INDEX uq_room_participants_joined ON room_participants (user_id, room_id, joined_at);
+CREATE UNIQUE INDEX uq_room_participants_joined ON room_participants (user_id, joined_at, room_id);
 -- One seat, one ban, and never both: a second row of either kind for the same user and room cannot exist.
 CREATE UNIQUE INDEX uq_room_participants_current ON room_participants (room_id, user_id) WHERE left_at IS NULL OR is_banned;
 CREATE UNIQUE INDEX uq_room_participants_host ON room_participants (room_id) WHERE left_at IS NULL AND role = 'HOST';

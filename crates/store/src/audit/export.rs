@@ -13,7 +13,7 @@ use crate::authority::Operation as Asked;
 use crate::error::Result;
 use crate::notice::Notice;
 use crate::operation::SYSTEM;
-use crate::page::{Cursor, Order};
+use crate::page::{Cursor, Order, Place};
 use crate::unit::Sink;
 use crate::unit::only_the_system;
 
@@ -88,7 +88,12 @@ impl ExportedEvent {
 
     /// Where to go on behind it, should the export break off.
     pub fn cursor(&self) -> Cursor {
-        Cursor {
+        Cursor::at(self.at, self.id.as_uuid())
+    }
+
+    /// The same, for a walk through a partition.
+    pub(crate) fn place(&self) -> Place {
+        Place {
             at: self.at,
             id: self.id.as_uuid(),
         }
@@ -137,6 +142,7 @@ impl<'a, S: Sink> Audit<'a, S> {
         after: Option<Cursor>,
     ) -> Result<AuditExport<impl Stream<Item = Result<ExportedEvent>> + Send + use<'a, S>>> {
         let filter = filter.checked()?;
+        after.as_ref().map(Cursor::in_time).transpose()?;
         only_the_system(self.source, Asked::ExportAuditLog).await?;
         let until = filter.until.unwrap_or_else(|| self.source.context().now());
         let filter = AuditFilter {

@@ -14,8 +14,8 @@ use super::search as sql;
 use super::{Audit, AuditEntry};
 use crate::error::{Invalid, Result, Rule};
 use crate::input;
-use crate::page::{Cursor, MAX_PAGE_SIZE, Order, Page, PageRequest};
-use crate::person::Person;
+use crate::page::{Cursor, MAX_PAGE_SIZE, Order, Page, PageRequest, Scanned};
+use crate::person::{Person, RoomName};
 use crate::read::{ByHand, Fetch};
 use crate::row::Cells;
 use crate::unit::Source;
@@ -114,17 +114,6 @@ pub struct NamedEntry {
     pub room_name: Option<RoomName>,
 }
 
-/// As much of a room as a line of the audit log shows.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct RoomName {
-    /// The room's id.
-    pub id: RoomId,
-    /// Its code.
-    pub room_code: String,
-    /// Its title.
-    pub title: String,
-}
-
 impl<'a, S: Source> Audit<'a, S> {
     /// Events that the filter names, page by page, by (time, id).
     ///
@@ -137,7 +126,7 @@ impl<'a, S: Source> Audit<'a, S> {
     /// cursor that has passed it already. What was committed when the first page was read is neither lost nor doubled.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when `until` is not after `since`.
+    /// [`crate::Error::Invalid`] when `until` is not after `since`, and for the cursor of a list by name.
     pub async fn list(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Page<AuditEntry>> {
         let rows = read(self.source, &filter.clone().checked()?, page, "audit.list").await?;
         Ok(rows.map(AuditEntry::from))
@@ -148,7 +137,7 @@ impl<'a, S: Source> Audit<'a, S> {
     /// # Errors
     /// As of [`Audit::list`].
     pub async fn list_with_names(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Page<NamedEntry>> {
-        let filter = filter.clone().checked()?;
+        let (filter, page) = (filter.clone().checked()?, page.by_time()?);
         let dialect = self.source.context().dialect();
         let sql::PageQuery { query, scans } = sql::page(dialect, &filter, page, true);
         let rows = ByHand(query.statement(dialect))
@@ -165,7 +154,7 @@ impl<'a, S: Source> Audit<'a, S> {
             }
         }
         // In the order of the page: nobody promises it of a UNION.
-        events.sort_by_key(Event::place);
+        events.sort_by_key(|event| place_of(&event.row));
         if page.order() == Order::NewestFirst {
             events.reverse();
         }
@@ -180,7 +169,7 @@ impl<'a, S: Source> Audit<'a, S> {
                 entry,
             }
         };
-        Ok(page_of(events, page).map(named))
+        Ok(page.page_of_scan(events, place_of).map(named))
     }
 
     /// How many events the filter names. It counts them all: of a filter that names many it takes long.
@@ -202,8 +191,9 @@ impl<'a, S: Source> Audit<'a, S> {
     /// # Errors
     /// As of [`Audit::list`].
     pub async fn explain(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Json> {
+        let (filter, page) = (filter.clone().checked()?, page.by_time()?);
         let dialect = self.source.context().dialect();
-        sql::page(dialect, &filter.clone().checked()?, page, false)
+        sql::page(dialect, &filter, page, false)
             .query
             .explain(dialect, &self.source.executor())
             .await
@@ -224,6 +214,7 @@ impl<'a, S: Source> Audit<'a, S> {
     ) -> Result<impl Stream<Item = Result<AuditEntry>> + Send + use<'a, S>> {
         use futures_util::TryStreamExt;
         let filter = filter.checked()?;
+        after.as_ref().map(Cursor::in_time).transpose()?;
         Ok(rows(self.source, filter, order, after, "audit.stream").map_ok(AuditEntry::from))
     }
 }
@@ -263,46 +254,39 @@ pub(super) fn rows<'a, S: Source>(
     })
 }
 
-async fn read<S: Source>(
+/// A page of a filter that is known to be sound.
+pub(crate) async fn read<S: Source>(
     source: &S,
     filter: &AuditFilter,
     page: &PageRequest,
     during: &'static str,
 ) -> Result<Page<audit_log::Model>> {
-    let dialect = source.context().dialect();
+    let (dialect, page) = (source.context().dialect(), page.by_time()?);
     let sql::PageQuery { query, scans } = sql::page(dialect, filter, page, false);
     let events = ByHand(query.statement(dialect))
-        .fetch_with(source, during, |cells| Event::read(cells, scans))
+        .fetch_with(source, during, |cells| read_event(cells, scans))
         .await?;
-    Ok(page_of(events, page))
+    Ok(page.page_of_scan(events, place_of))
 }
 
 /// A row of a page.
-struct Event {
-    row: audit_log::Model,
-    /// False where it only tells how far the page has looked.
-    is_hit: bool,
-    /// It is the last one that a page looks at.
-    is_last: bool,
+type Event = Scanned<audit_log::Model>;
+
+fn read_event(cells: &mut Cells<'_>, scans: bool) -> Result<Event, DbErr> {
+    let (place, is_hit) = if scans {
+        (cells.next(sql::PLACE)?, cells.next(sql::IS_HIT)?)
+    } else {
+        (0, true)
+    };
+    Ok(Scanned {
+        row: cells.read()?,
+        is_hit,
+        is_last: place == i32::from(sql::SCANNED),
+    })
 }
 
-impl Event {
-    fn read(cells: &mut Cells<'_>, scans: bool) -> Result<Self, DbErr> {
-        let (place, is_hit) = if scans {
-            (cells.next(sql::PLACE)?, cells.next(sql::IS_HIT)?)
-        } else {
-            (0, true)
-        };
-        Ok(Self {
-            row: cells.read()?,
-            is_hit,
-            is_last: place == i32::from(sql::SCANNED),
-        })
-    }
-
-    fn place(&self) -> (DateTime<Utc>, Uuid) {
-        (self.row.timestamp, self.row.id.as_uuid())
-    }
+fn place_of(row: &audit_log::Model) -> (DateTime<Utc>, Uuid) {
+    (row.timestamp, row.id.as_uuid())
 }
 
 /// A row of a page with names.
@@ -317,7 +301,7 @@ impl NamedRow {
         let kind: i32 = cells.next(sql::KIND)?;
         if kind == sql::EVENT {
             cells.skip([sql::NAME, sql::TITLE].len());
-            return Event::read(cells, scans).map(|event| Self::Event(Box::new(event)));
+            return read_event(cells, scans).map(|event| Self::Event(Box::new(event)));
         }
         let (name, title) = (cells.next(sql::NAME)?, cells.next(sql::TITLE)?);
         if scans {
@@ -339,21 +323,9 @@ impl NamedRow {
     }
 }
 
-/// Of the rows that were found for it, in the order of the list.
-fn page_of(events: Vec<Event>, page: &PageRequest) -> Page<audit_log::Model> {
-    let looked_as_far_as = events.iter().find(|event| event.is_last).map(Event::place);
-    let hits = events.into_iter().filter(|event| event.is_hit).map(|event| event.row);
-    let mut page = page.page(hits.collect(), |row| (row.timestamp, row.id.as_uuid()));
-    page.next = page.next.or(looked_as_far_as.map(|(at, id)| Cursor { at, id }));
-    page
-}
-
 impl AuditEntry {
     /// Its place in any list of the audit log: [`PageRequest::after`] and [`Audit::stream`] go on behind it.
     pub fn cursor(&self) -> Cursor {
-        Cursor {
-            at: self.at,
-            id: self.id.as_uuid(),
-        }
+        Cursor::at(self.at, self.id.as_uuid())
     }
 }

@@ -27,8 +27,10 @@ pub(crate) use crate::event::EventColumns;
 pub use crate::event::{
     AuditEvent, Change, EgressPhase, LeaveReason, MAX_DETAILS, MediaKind, NodeLossReason, Observation,
 };
+pub use crate::person::RoomName;
 pub use export::{AuditExport, EXPORT_VERSION, ExportedEvent};
-pub use log::{AuditFilter, NamedEntry, RoomName};
+pub(crate) use log::read;
+pub use log::{AuditFilter, NamedEntry};
 
 /// The repository of `audit_logs`. There is no way to change or remove what is in it.
 #[derive(Debug)]

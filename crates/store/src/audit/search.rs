@@ -20,13 +20,10 @@ use serde_json::Value as Json;
 use crate::audit::AuditFilter;
 use crate::database::statement::{Bind, Query, enum_list};
 use crate::database::{Dialect, LookUp, Rows};
-use crate::page::{Order, PageRequest};
+pub(crate) use crate::page::SCANNED;
+use crate::page::{ByTime, Order};
 use crate::read::page_of;
 use crate::row::FromRow;
-
-/// How many events one page of a filter without an index of its own looks at. A bound on the cost of a page; a few hundredths
-/// of a second at worst.
-pub(crate) const SCANNED: u16 = 5_000;
 
 /// Column of a page that tells how many events it had looked at when it came to this one.
 pub(crate) const PLACE: &str = "place";
@@ -136,16 +133,16 @@ fn order_of(columns: &[&str], direction: &str) -> String {
 /// The action of a walk that has a subject too, where `= ANY` would not do: PostgreSQL up to 16 takes no order from an index of which a
 /// column but the first is asked for so. Instead both ends of what is walked, as tight as they are known: it begins at one and ends at
 /// the other.
-fn one_action(filter: &AuditFilter, page: &PageRequest) -> [String; 2] {
+fn one_action(filter: &AuditFilter, page: ByTime) -> [String; 2] {
     let value = ACTION.value;
     let behind = |comparison| format!(r#"(action, "timestamp", id) {comparison} ({value}, :at, :last)"#);
     let lowest = match filter.since {
-        _ if page.cursor().is_some() && page.order() == Order::OldestFirst => behind(">"),
+        _ if page.place().is_some() && page.order() == Order::OldestFirst => behind(">"),
         Some(_) => format!(r#"(action, "timestamp") >= ({value}, :since)"#),
         None => format!("action >= {value}"),
     };
     let highest = match filter.until {
-        _ if page.cursor().is_some() && page.order() == Order::NewestFirst => behind("<"),
+        _ if page.place().is_some() && page.order() == Order::NewestFirst => behind("<"),
         Some(_) => format!(r#"(action, "timestamp") < ({value}, :until)"#),
         None => format!("action <= {value}"),
     };
@@ -193,8 +190,8 @@ fn split(dialect: Dialect, filter: &AuditFilter) -> Split {
 
 /// The bounds of the time. One that the page's cursor implies is left out: of several at one end, PostgreSQL 18 begins at a looser one, and
 /// walks from there.
-fn window(filter: &AuditFilter, page: Option<&PageRequest>) -> impl Iterator<Item = &'static str> {
-    let behind = page.and_then(|page| Some((page.order(), page.cursor()?.at)));
+fn window(filter: &AuditFilter, page: Option<ByTime>) -> impl Iterator<Item = &'static str> {
+    let behind = page.and_then(|page| Some((page.order(), page.place()?.at)));
     let since = filter
         .since
         .filter(|since| !matches!(behind, Some((Order::OldestFirst, at)) if at >= *since));
@@ -216,12 +213,12 @@ fn all_of<'a>(conditions: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// A page and one event more, to know whether there is a next one; at most [`SCANNED`] looked at where the filter has no index of its own.
-pub(crate) fn page(dialect: Dialect, filter: &AuditFilter, page: &PageRequest, with_names: bool) -> PageQuery {
+pub(crate) fn page(dialect: Dialect, filter: &AuditFilter, page: ByTime, with_names: bool) -> PageQuery {
     let split = split(dialect, filter);
     let (comparison, direction) = page.order().in_sql();
     // The first comparison says nothing new, but it is one by which PostgreSQL leaves partitions out.
     let beyond = format!(r#""timestamp" {comparison}= :at AND ("timestamp", id) {comparison} (:at, :last)"#);
-    let beyond = page.cursor().map(|_| beyond.as_str());
+    let beyond = page.place().map(|_| beyond.as_str());
     let window: Vec<&str> = window(filter, Some(page))
         .map(|condition| -> &str { condition })
         .chain(beyond)

@@ -146,6 +146,17 @@ impl Dialect {
         }
     }
 
+    /// Joins to each row of a FROM list the rows of `table`, called `name`, that `condition` picks for it, by looking them up: likewise.
+    pub(crate) fn look_up_each(self, table: &str, name: &str, condition: &str) -> String {
+        match self {
+            // OFFSET keeps the subquery from becoming a plain join.
+            Self::Postgres => {
+                format!("CROSS JOIN LATERAL (SELECT * FROM {table} WHERE {condition} OFFSET 0) AS {name}")
+            }
+            Self::Sqlite => format!("CROSS JOIN {table} AS {name} ON {condition}"),
+        }
+    }
+
     /// What stands after LIMIT in a walk along an index. On PostgreSQL it is a subquery, of which the planner expects a tenth of the
     /// rows: then a walk costs less than to collect and sort them, however few it takes them to be.
     pub(crate) fn limit_of_walk(self, bind: &str) -> String {
@@ -180,6 +191,27 @@ impl Dialect {
         match self {
             Self::Postgres => format!("GREATEST({a}, {b})"),
             Self::Sqlite => format!("max({a}, {b})"),
+        }
+    }
+
+    /// The smaller of two numbers.
+    pub(crate) fn smaller(self, a: &str, b: &str) -> String {
+        match self {
+            Self::Postgres => format!("LEAST({a}, {b})"),
+            Self::Sqlite => format!("min({a}, {b})"),
+        }
+    }
+
+    /// The larger of two numbers.
+    pub(crate) fn larger(self, a: &str, b: &str) -> String {
+        self.later(a, b)
+    }
+
+    /// Microseconds since 1970, UTC, a 64-bit integer.
+    pub(crate) fn microseconds(self, time: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST(EXTRACT(EPOCH FROM {time}) * 1000000 AS bigint)"),
+            Self::Sqlite => sqlite_micros(time),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::database::Dialect;
 use crate::database::statement::Query;
 use crate::error::Result;
 use crate::row::Cells;
-use crate::statistics::A_STAY;
+use crate::rules::A_STAY;
 
 const PRESENT: &str = "left_at IS NULL";
 /// How many rooms are told of one by one.

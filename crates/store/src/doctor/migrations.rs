@@ -12,6 +12,7 @@ pub const MIGRATIONS: &[&str] = &[
     "m20261122_000003_audit_custody_actions",
     "m20261122_000004_audit_indexes",
     "m20261122_000005_audit_partitions",
+    "m20261130_000006_back_office",
 ];
 
 pub(super) fn query() -> Query {

@@ -11,7 +11,7 @@ use sea_orm::{ColumnTrait, QueryFilter};
 use crate::database::Dialect;
 use crate::database::statement::Query;
 use crate::error::{Error, Result, Subject};
-use crate::page::{Page, PageRequest};
+use crate::page::{ByTime, Page, PageRequest};
 use crate::read::{self, ByHand, Fetch, FetchEntity};
 use crate::scope;
 use crate::unit::Source;
@@ -71,6 +71,7 @@ impl<'a, S: Source> Nodes<'a, S> {
     /// None beyond the database's own.
     pub async fn list_alive(&self, page: &PageRequest) -> Result<Page<media_node::Model>> {
         let alive = scope::find_undeletable::<media_node::Entity>().filter(media_node::Column::LostAt.is_null());
+        let page = page.by_time()?;
         let rows = page
             .apply(alive, media_node::Column::RegisteredAt, media_node::Column::Id)
             .fetch_all(self.source, "nodes.list_alive")
@@ -85,7 +86,7 @@ impl<'a, S: Source> Nodes<'a, S> {
     /// # Errors
     /// None beyond the database's own; a node that does not exist, or is not lost, has lost nobody.
     pub async fn lost_seats(&self, node: MediaNodeId, page: &PageRequest) -> Result<Page<LostSeat>> {
-        let dialect = self.source.context().dialect();
+        let (dialect, page) = (self.source.context().dialect(), page.by_time()?);
         let rows = ByHand(lost_seats(dialect, node, page).statement(dialect))
             .fetch_with(self.source, "nodes.lost_seats", |cells| {
                 let stay = cells.next("id")?;
@@ -99,9 +100,9 @@ impl<'a, S: Source> Nodes<'a, S> {
     }
 }
 
-fn lost_seats(dialect: Dialect, node: MediaNodeId, page: &PageRequest) -> Query {
+fn lost_seats(dialect: Dialect, node: MediaNodeId, page: ByTime) -> Query {
     let (comparison, direction) = page.order().in_sql();
-    let beyond = match page.cursor() {
+    let beyond = match page.place() {
         Some(_) => format!("AND (left_at, id) {comparison} (:at, :last)"),
         None => String::new(),
     };

@@ -5,7 +5,7 @@ use entity::{RoomId, room_participant};
 
 use crate::database::statement::Query;
 use crate::database::{Dialect, LookUp, Rows};
-use crate::page::PageRequest;
+use crate::page::ByTime;
 use crate::{read, row};
 
 /// Which participations of a room a list has.
@@ -65,7 +65,7 @@ pub(crate) fn everybody_present(dialect: Dialect, room: &str) -> String {
 }
 
 /// A page by (joined_at, id), and one row more.
-pub(crate) fn page(dialect: Dialect, room: RoomId, which: Which, page: &PageRequest) -> Query {
+pub(crate) fn page(dialect: Dialect, room: RoomId, which: Which, page: ByTime) -> Query {
     let rows = match which {
         Which::Present => present(dialect, ":room"),
         Which::All => format!("FROM {} WHERE seat.room_id = :room", seats(dialect, "")),
@@ -76,7 +76,7 @@ pub(crate) fn page(dialect: Dialect, room: RoomId, which: Which, page: &PageRequ
         ),
     };
     let (comparison, direction) = page.order().in_sql();
-    let beyond = match page.cursor() {
+    let beyond = match page.place() {
         Some(_) => format!("AND (seat.joined_at, seat.id) {comparison} (:at, :last)"),
         None => String::new(),
     };

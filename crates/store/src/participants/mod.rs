@@ -2,6 +2,8 @@
 
 pub(crate) mod assign_node;
 pub(crate) mod ban;
+mod bans;
+mod history;
 pub(crate) mod join;
 pub(crate) mod kick;
 pub(crate) mod leave;
@@ -25,8 +27,10 @@ use crate::unit::Source;
 
 use lists::Which;
 
-pub use crate::person::Person;
+pub use crate::person::{Person, RoomName};
 pub use ban::Ban;
+pub use bans::{BanInRoom, BanState};
+pub use history::ParticipantInRoom;
 pub use leave_stay::LeaveDetails;
 pub use reconcile::{ClosedSeat, MAX_RECONCILED, Reconciled};
 pub use standing::SeatOrBan;
@@ -83,7 +87,8 @@ impl<'a, S: Source> Participants<'a, S> {
         self.list(room, Which::All, page, "participants.list_history").await
     }
 
-    /// The bans in force of a room, those that have run out left out, by (joined_at of the row, id). One statement.
+    /// The bans in force of a room, those that have run out left out, by (joined_at of the row, id). One statement. All bans of a user:
+    /// [`Participants::bans_of`].
     ///
     /// # Errors
     /// None beyond the database's own.
@@ -99,7 +104,7 @@ impl<'a, S: Source> Participants<'a, S> {
         page: &PageRequest,
         during: &'static str,
     ) -> Result<Page<ParticipantWithUser>> {
-        let dialect = self.source.context().dialect();
+        let (dialect, page) = (self.source.context().dialect(), page.by_time()?);
         let rows = ByHand(lists::page(dialect, room, which, page).statement(dialect));
         let rows = rows.fetch_with(self.source, during, ParticipantWithUser::read).await?;
         Ok(page.page(rows, ParticipantWithUser::place))

@@ -168,6 +168,7 @@ impl<S: Source, V: Visibility> Recordings<'_, S, V> {
 
     async fn list(&self, whose: Expr, page: &PageRequest, during: &'static str) -> Result<Page<recording::Model>> {
         let rows = scope::find::<recording::Entity, V>().filter(whose);
+        let page = page.by_time()?;
         let rows = page
             .apply(rows, recording::Column::StartedAt, recording::Column::Id)
             .fetch_all(self.source, during)

@@ -8,10 +8,10 @@ use super::{Rooms, typed_code};
 use crate::database::statement::{Query, enum_text};
 use crate::database::{Dialect, LookUp, Rows};
 use crate::error::Result;
-use crate::page::{Page, PageRequest};
+use crate::page::{ByTime, Page, PageRequest};
 use crate::participants::{self, ParticipantWithUser, Person};
 use crate::person::Names;
-use crate::read::{ByHand, Fetch, FetchEntity};
+use crate::read::{ByHand, Fetch, FetchEntity, page_of};
 use crate::row::{self, Cells, FromRow};
 use crate::scope::{self, Visibility};
 use crate::unit::Source;
@@ -37,6 +37,8 @@ pub enum RoomFilter {
     AttendedBy(UserId),
     /// Running and listed for everybody, by (started_at, id). Served by `ix_rooms_live`.
     LivePublic,
+    /// Running, private ones too, by (started_at, id). Served by `ix_rooms_live`, a walk for each kind.
+    Live,
     /// Planned and not begun, of one owner or of all, by (scheduled_start, id). Served by `ix_rooms_upcoming`.
     Upcoming {
         /// Whose; none for everybody's.
@@ -65,6 +67,10 @@ impl RoomFilter {
             Self::LivePublic => rooms
                 .filter(in_status(RoomStatus::Live))
                 .filter(room::Column::IsPublic.eq(true)),
+            Self::Live => rooms
+                .filter(in_status(RoomStatus::Live))
+                // None is deleted, and the index has none that is.
+                .filter(room::Column::DeletedAt.is_null()),
             Self::Upcoming { owner } => {
                 let planned = rooms
                     .filter(in_status(RoomStatus::Created))
@@ -80,7 +86,7 @@ impl RoomFilter {
     fn time_column(self) -> room::Column {
         match self {
             Self::OwnedBy(_) | Self::AttendedBy(_) => room::Column::CreatedAt,
-            Self::LivePublic => room::Column::StartedAt,
+            Self::LivePublic | Self::Live => room::Column::StartedAt,
             Self::Upcoming { .. } => room::Column::ScheduledStart,
         }
     }
@@ -88,7 +94,7 @@ impl RoomFilter {
     fn time_of(self, room: &room::Model) -> chrono::DateTime<chrono::Utc> {
         let time = match self {
             Self::OwnedBy(_) | Self::AttendedBy(_) => None,
-            Self::LivePublic => room.started_at,
+            Self::LivePublic | Self::Live => room.started_at,
             Self::Upcoming { .. } => room.scheduled_start,
         };
         time.unwrap_or(room.created_at)
@@ -141,14 +147,18 @@ impl<S: Source, V: Visibility> Rooms<'_, S, V> {
     /// # Errors
     /// None beyond the database's own.
     pub async fn list(&self, filter: RoomFilter, page: &PageRequest) -> Result<Page<room::Model>> {
-        let rows = page
-            .apply(
-                filter.apply(scope::find::<room::Entity, V>()),
-                filter.time_column(),
-                room::Column::Id,
-            )
-            .fetch_all(self.source, "rooms.list")
-            .await?;
+        let page = page.by_time()?;
+        let during = "rooms.list";
+        let rows = if filter == RoomFilter::Live {
+            let dialect = self.source.context().dialect();
+            let live = ByHand(live::<V>(dialect, page).statement(dialect));
+            live.fetch_all_as(self.source, during).await?
+        } else {
+            let rooms = filter.apply(scope::find::<room::Entity, V>());
+            page.apply(rooms, filter.time_column(), room::Column::Id)
+                .fetch_all(self.source, during)
+                .await?
+        };
         Ok(page.page(rows, |room| (filter.time_of(room), room.id.as_uuid())))
     }
 
@@ -162,6 +172,36 @@ impl<S: Source, V: Visibility> Rooms<'_, S, V> {
             .fetch_count(self.source, "rooms.count")
             .await
     }
+}
+
+/// Rooms that are live. The index has public ones and others apart, each by time: a walk through either, merged.
+fn live<V: Visibility>(dialect: Dialect, page: ByTime) -> Query {
+    let (comparison, direction) = page.order().in_sql();
+    let beyond = match page.place() {
+        Some(_) => format!("AND (started_at, id) {comparison} (:at, :last)"),
+        None => String::new(),
+    };
+    let condition = "status = 'LIVE' AND deleted_at IS NULL";
+    let walk = |is_public: &str| {
+        format!(
+            "SELECT * FROM (
+                SELECT * FROM rooms WHERE is_public = {is_public} AND {condition}{only_by_index} AND {visible} {beyond}
+                ORDER BY started_at {direction}, id {direction} LIMIT {limit}
+            ) AS {name}",
+            name = if is_public == "TRUE" { "public" } else { "private" },
+            only_by_index = dialect.only_by_index(condition, "id"),
+            visible = V::CONDITION,
+            limit = dialect.limit_of_walk(":limit"),
+        )
+    };
+    let query = Query::new(format!(
+        "SELECT {columns} FROM ({public} UNION ALL {private}) AS rooms
+        ORDER BY rooms.started_at {direction}, rooms.id {direction} LIMIT :limit",
+        columns = row::columns_of::<room::Entity>(Some("rooms")),
+        public = walk("TRUE"),
+        private = walk("FALSE"),
+    ));
+    page_of(query, page)
 }
 
 /// One row is the room's, the others are those of who is present: so nothing is sent twice. To have the room in each row of a join

@@ -5,6 +5,7 @@ mod account;
 mod actor_role;
 mod ending;
 mod media_node;
+mod stay;
 
 pub(crate) use account::{active, changeable};
 pub(crate) use actor_role::{ACTOR_ROLE, allowed, may_remove, not_allowed, seat_key};
@@ -13,3 +14,4 @@ pub(crate) use ending::{
     end_participation_with_node, end_room_set, stop_recording_set, stop_recordings, stop_recordings_of_all,
 };
 pub(crate) use media_node::{IN_SERVICE, in_service};
+pub(crate) use stay::A_STAY;

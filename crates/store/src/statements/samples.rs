@@ -24,7 +24,7 @@ use crate::rooms::{NewRoom, RoomChanges, RoomFilter, Rooms, Schedule};
 use crate::statistics::Statistics;
 use crate::tokens::{KeyRing, TokenKey};
 use crate::unit::Sink;
-use crate::users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderProfile, Users};
+use crate::users::{EmailChange, NewUser, ProfileChange, ProviderEmail, ProviderProfile, UserSearch, Users};
 
 const ID: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
 pub(super) const USER: UserId = UserId::from_uuid(ID);
@@ -42,12 +42,9 @@ pub(super) fn keys() -> Option<KeyRing> {
 
 /// Both orders, from the beginning and from a cursor on.
 fn pages() -> Vec<PageRequest> {
-    let cursor = Cursor {
-        at: DateTime::UNIX_EPOCH,
-        id: ID,
-    };
+    let cursor = Cursor::at(DateTime::UNIX_EPOCH, ID);
     let orders = [Order::NewestFirst, Order::OldestFirst];
-    let page = |order| [None, Some(cursor)].map(|after| PageRequest::of(10, order, after));
+    let page = |order: Order| [None, Some(cursor.clone())].map(|after| PageRequest::of(10, order, after));
     orders.into_iter().flat_map(page).collect()
 }
 
@@ -62,6 +59,14 @@ pub(super) async fn call_everything(on: &Recorder) {
     let statistics = Statistics::new(on);
     let _ = statistics.of_room(ROOM).await;
     let _ = statistics.of_user(USER).await;
+    let day = DateTime::UNIX_EPOCH.date_naive();
+    let _ = statistics.daily(day..day + chrono::Days::new(1)).await;
+    let _ = statistics
+        .busiest_rooms(
+            DateTime::UNIX_EPOCH..DateTime::UNIX_EPOCH + chrono::TimeDelta::days(1),
+            10,
+        )
+        .await;
 }
 
 async fn rooms(on: &Recorder) {
@@ -105,6 +110,7 @@ async fn rooms(on: &Recorder) {
         RoomFilter::OwnedBy(USER),
         RoomFilter::AttendedBy(USER),
         RoomFilter::LivePublic,
+        RoomFilter::Live,
         RoomFilter::Upcoming { owner: None },
         RoomFilter::Upcoming { owner: Some(USER) },
     ] {
@@ -146,6 +152,15 @@ async fn participants(on: &Recorder) {
         let _ = participants.list_present(ROOM, &page).await;
         let _ = participants.list_history(ROOM, &page).await;
         let _ = participants.list_bans(ROOM, &page).await;
+        let _ = participants.bans_of(USER, &page).await;
+        let _ = participants.bans_by(USER, &page).await;
+        // The pages' cursor lies before the time and behind it.
+        for at in [DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH + chrono::TimeDelta::days(1)] {
+            let _ = participants.present_at(ROOM, at, &page).await;
+            let _ = participants
+                .stays_of(USER, at..at + chrono::TimeDelta::days(1), &page)
+                .await;
+        }
     }
 }
 
@@ -340,7 +355,29 @@ async fn users(on: &Recorder) {
     let _ = users().find(USER).await;
     let _ = users().deleted().find(USER).await;
     let _ = users().any().find(USER).await;
+    lists_of_users(on).await;
     providers(on).await;
+}
+
+async fn lists_of_users(on: &Recorder) {
+    let users = || Users::new(on);
+    for page in pages() {
+        let _ = users().list(&page).await;
+        let _ = users().deleted().list(&page).await;
+        let _ = users().any().list(&page).await;
+        let _ = users().logins(USER, &page).await;
+    }
+    // With an end and without one, on either side of the names of erased users, and on both.
+    for prefix in ["", "d", "z", "\u{10ffff}"] {
+        for search in [UserSearch::username(prefix), UserSearch::email(prefix)] {
+            for order in [Order::NewestFirst, Order::OldestFirst] {
+                let page = PageRequest::of(10, order, None);
+                let _ = users().search(&search, &page).await;
+                let _ = users().deleted().search(&search, &page).await;
+                let _ = users().any().search(&search, &page).await;
+            }
+        }
+    }
 }
 
 async fn providers(on: &Recorder) {

@@ -3,14 +3,18 @@
 
 pub(crate) mod activation;
 pub(crate) mod login;
+mod logins;
 pub(crate) mod password;
 pub(crate) mod profile;
 pub(crate) mod register;
+mod search;
 pub(crate) mod verify;
 
 pub use login::{ProviderLogin, SignedInHow};
+pub use logins::{LoginOutcome, LoginRecord};
 pub use profile::{EmailChange, ProfileChange};
 pub use register::{NewUser, ProviderEmail, ProviderProfile};
+pub use search::UserSearch;
 
 use entity::{AuthProviderType, UserId, auth_provider, user};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};

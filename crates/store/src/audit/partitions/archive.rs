@@ -16,7 +16,7 @@ use crate::database::statement::Query;
 use crate::database::{Dialect, fault};
 use crate::error::{Error, Rejected, Result, Subject};
 use crate::notice::Notice;
-use crate::page::{Cursor, MAX_PAGE_SIZE};
+use crate::page::{MAX_PAGE_SIZE, Place};
 use crate::row::Cells;
 use crate::unit::only_the_system;
 use crate::unit::{Sink, Source, Unit};
@@ -213,7 +213,7 @@ async fn write(unit: &Unit, table: &str, file: &Path) -> Result<Contents> {
     let unfinished = file.with_extension("jsonl.unfinished");
     let failed = |error: std::io::Error| file_error(&unfinished, &error);
     let mut to = BufWriter::new(tokio::fs::File::create(&unfinished).await.map_err(failed)?);
-    let (mut hash, mut events, mut after) = (Sha256::new(), 0, None::<Cursor>);
+    let (mut hash, mut events, mut after) = (Sha256::new(), 0, None::<Place>);
     loop {
         let page = rows(unit, &sql::rows(table, after, MAX_PAGE_SIZE)).await?;
         for row in &page {
@@ -221,7 +221,7 @@ async fn write(unit: &Unit, table: &str, file: &Path) -> Result<Contents> {
                 .read::<audit_log::Model>()
                 .map_err(|error| unit.failed(&error, "audit_partitions.archive"))?;
             let event = ExportedEvent::from(row);
-            after = Some(event.cursor());
+            after = Some(event.place());
             let line = event.to_json_line() + "\n";
             hash.update(&line);
             to.write_all(line.as_bytes()).await.map_err(failed)?;

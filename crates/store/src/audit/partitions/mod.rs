@@ -13,7 +13,7 @@ use crate::authority::Operation as Asked;
 use crate::database::statement::Query;
 use crate::database::{Dialect, fault};
 use crate::error::{Error, Invalid, Result, Rule};
-use crate::page::Cursor;
+use crate::page::Place;
 use crate::row::Cells;
 use crate::unit::only_the_system;
 use crate::unit::{Acting, Source};
@@ -242,7 +242,7 @@ fn later(month: DateTime<Utc>, by: u32) -> DateTime<Utc> {
 /// For the list of all statements: what is asked of a partition, here of the whole.
 pub(crate) fn all_queries() -> impl Iterator<Item = Query> {
     let table = r#""audit_logs""#;
-    let cursor = Cursor {
+    let cursor = Place {
         at: DateTime::UNIX_EPOCH,
         id: uuid::Uuid::nil(),
     };

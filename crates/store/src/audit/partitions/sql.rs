@@ -5,7 +5,7 @@ use entity::audit_log;
 
 use crate::database::Dialect;
 use crate::database::statement::Query;
-use crate::page::Cursor;
+use crate::page::Place;
 use crate::read::behind;
 
 /// How long a lock is waited for before giving way and trying again: everybody else queues behind it. Three of these are less than
@@ -75,7 +75,7 @@ pub(crate) fn drop_detached(detached: &str) -> String {
 }
 
 /// The next events of a detached table, oldest first.
-pub(crate) fn rows(detached: &str, after: Option<Cursor>, limit: u16) -> Query {
+pub(crate) fn rows(detached: &str, after: Option<Place>, limit: u16) -> Query {
     let beyond = match after {
         Some(_) => r#"WHERE ("timestamp", id) > (:at, :last)"#,
         None => "",

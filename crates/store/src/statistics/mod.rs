@@ -1,4 +1,8 @@
-//! `statistics()`: sums that the database makes.
+//! `statistics()`: sums that the database makes. Those of one room or one user are here, those of a span of time in `usage`.
+
+mod usage;
+
+pub use usage::{BusyRoom, DayOfUse, MAX_BUSIEST, MAX_DAYS};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use entity::{RoomId, UserId};
@@ -9,6 +13,7 @@ use crate::database::statement::Query;
 use crate::error::{Error, Result, Subject};
 use crate::read::{ByHand, Fetch};
 use crate::row::{Cells, FromRow};
+use crate::rules::A_STAY;
 use crate::unit::Source;
 
 /// Sums over participations. The ban of somebody who was absent is no participation.
@@ -119,10 +124,6 @@ impl<'a, S: Source> Statistics<'a, S> {
         Ok(rows.into_iter().next().unwrap_or_default())
     }
 }
-
-/// A row that only carries the ban of somebody who was absent is no participation: it begins and ends with the ban, and nobody was put out.
-pub(crate) const A_STAY: &str =
-    "NOT (banned_at IS NOT NULL AND NOT is_kicked AND joined_at = banned_at AND left_at = banned_at)";
 
 fn seconds(dialect: Dialect) -> String {
     let until_now = dialect.seconds_between("joined_at", &dialect.later(":now", "joined_at"));
