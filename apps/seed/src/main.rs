@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use argon2::Argon2;
-use argon2::password_hash::{PasswordHasher, SaltString};
+use argon2::password_hash::PasswordHasher;
+use argon2::password_hash::phc::PasswordHash;
 use chrono::{DateTime, DurationRound, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::Parser;
 use conferencing_seed::{SeedSettings, Size, connect_settings, seed};
@@ -146,9 +147,9 @@ fn bar(events: u64) -> ProgressBar {
 
 /// With a salt of the seed, so that the rows are the same each time.
 fn hash(password: &str, seed: u64) -> Result<Secret, Box<dyn std::error::Error>> {
-    let salt = SaltString::encode_b64(format!("seed {seed:016x}").as_bytes()).map_err(|error| error.to_string())?;
-    let hash = Argon2::default()
-        .hash_password(password.as_bytes(), &salt)
+    let salt = format!("seed {seed:016x}");
+    let hash: PasswordHash = Argon2::default()
+        .hash_password_with_salt(password.as_bytes(), salt.as_bytes())
         .map_err(|error| error.to_string())?;
     Ok(Secret::new(hash.to_string()))
 }

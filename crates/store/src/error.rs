@@ -12,7 +12,7 @@ use entity::{
 use crate::authority::{ActorRole, Operation};
 
 /// The newest migration that this build needs. A test holds it equal to the newest one there is.
-pub const REQUIRED_MIGRATION: &str = "m20261130_000006_back_office";
+pub const REQUIRED_MIGRATION: &str = "m20261130_000008_personal_data_views";
 
 /// The store's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
