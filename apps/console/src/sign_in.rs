@@ -121,12 +121,21 @@ impl Token {
     }
 }
 
-/// Lets in whoever is signed in, and sends all others to the form.
+/// Lets in whoever is signed in and whose account is still good, and sends all others to the form.
 pub(crate) async fn only_signed_in(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let operator = session_of(request.headers()).and_then(|value| app.sessions.find(value));
-    let Some(operator) = operator else {
+    let cookie = session_of(request.headers()).map(str::to_owned);
+    let session = cookie.and_then(|value| app.sessions.find(&value).map(|operator| (value, operator)));
+    let Some((value, operator)) = session else {
         return Redirect::to("/sign-in").into_response();
     };
+    match app.store.users().find(operator.id).await {
+        Ok(Some(user)) if user.is_active => {}
+        Ok(_) => {
+            app.sessions.end(&value);
+            return Redirect::to("/sign-in").into_response();
+        }
+        Err(error) => return Failure::from(error).into_response(),
+    }
     if request.method() == Method::POST && is_from_elsewhere(request.headers()) {
         return Failure::Forged.into_response();
     }

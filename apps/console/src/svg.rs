@@ -8,10 +8,10 @@ use crate::view;
 
 /// One bar for each day, the highest as high as the picture.
 pub(crate) fn bars(days: &[(NaiveDate, i64)], unit: &str) -> Markup {
-    const WIDTH: usize = 360;
+    const STEP: usize = 13;
     const HEIGHT: i64 = 70;
     let most = days.iter().map(|(_, value)| *value).max().unwrap_or(0).max(1);
-    let step = WIDTH / days.len().max(1);
+    let width = STEP * days.len().max(1);
     let all: i64 = days.iter().map(|(_, value)| value).sum();
     let label = format!(
         "{} {unit} in {} days, at most {} on one day",
@@ -20,21 +20,21 @@ pub(crate) fn bars(days: &[(NaiveDate, i64)], unit: &str) -> Markup {
         view::number(most)
     );
     html! {
-        svg.bars viewBox={ "0 0 " (WIDTH) " 92" } role="img" aria-label=(label) {
-            line.axis x1="0" x2=(WIDTH) y1="70.5" y2="70.5" {}
+        svg.bars viewBox={ "0 0 " (width) " 92" } role="img" aria-label=(label) {
+            line.axis x1="0" x2=(width) y1="70.5" y2="70.5" {}
             @for (number, (day, value)) in days.iter().enumerate() {
                 @let height = (HEIGHT - 4) * value / most;
                 @let weekend = matches!(day.weekday(), Weekday::Sat | Weekday::Sun);
-                rect class=(if weekend { "bar weekend" } else { "bar" }) x=(number * step + 1) width=(step.saturating_sub(2))
+                rect class=(if weekend { "bar weekend" } else { "bar" }) x=(number * STEP + 1) width=(STEP - 2)
                     y=(HEIGHT - height) height=(height) {
                     title { (day) ": " (view::number(*value)) " " (unit) }
                 }
             }
             @if let (Some((first, _)), Some((last, _))) = (days.first(), days.last()) {
                 text.tick x="1" y="86" { (first.format("%-d %b")) }
-                text.tick x=(WIDTH - 1) y="86" text-anchor="end" { (last.format("%-d %b")) }
+                text.tick x=(width - 1) y="86" text-anchor="end" { (last.format("%-d %b")) }
             }
-            text.tick x=(WIDTH - 1) y="10" text-anchor="end" { "max. " (view::number(most)) }
+            text.tick x=(width - 1) y="10" text-anchor="end" { "max. " (view::number(most)) }
         }
     }
 }

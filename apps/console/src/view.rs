@@ -215,7 +215,7 @@ pub(crate) fn plain(name: &impl serde::Serialize) -> String {
     name.as_str().unwrap_or_default().to_lowercase().replace('_', " ")
 }
 
-/// A table, or a line that says that there is nothing.
+/// A table, or a line that says that there is nothing. A heading that begins with `#` stands over numbers.
 pub(crate) fn table(heading: &[&str], empty: &str, rows: &[Markup]) -> Markup {
     html! {
         @if rows.is_empty() {
@@ -223,7 +223,12 @@ pub(crate) fn table(heading: &[&str], empty: &str, rows: &[Markup]) -> Markup {
         } @else {
             div.wide {
                 table {
-                    thead { tr { @for name in heading { th scope="col" { (name) } } } }
+                    thead { tr { @for name in heading {
+                        @match name.strip_prefix('#') {
+                            Some(name) => th.number scope="col" { (name) },
+                            None => th scope="col" { (name) },
+                        }
+                    } } }
                     tbody { @for row in rows { tr { (row) } } }
                 }
             }

@@ -1,6 +1,6 @@
 //! One meeting, thought out before it is held: who comes and goes when, who is put out, what is recorded.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc, Weekday};
 use rand::distr::weighted::WeightedIndex;
 
 use crate::calendar;
@@ -81,6 +81,12 @@ impl Planner {
             When::On(midnight) => {
                 let begins = self.calendar.begin(midnight, chance);
                 let days = if chance.hit(0.45) { chance.between(1, 7) } else { 0 };
+                let days = days
+                    + if days > 0 {
+                        days_of_weekend(begins + TimeDelta::days(days))
+                    } else {
+                        0
+                    };
                 let begins = begins + TimeDelta::days(days);
                 (begins, begins + calendar::length(chance), TimeDelta::days(days))
             }
@@ -162,6 +168,15 @@ impl Planner {
             }
         }
         (guests.len() > 1).then_some(guests)
+    }
+}
+
+/// How many days it is to the next Monday from a Saturday or a Sunday: nobody plans a meeting for these.
+fn days_of_weekend(at: DateTime<Utc>) -> i64 {
+    match at.weekday() {
+        Weekday::Sat => 2,
+        Weekday::Sun => 1,
+        _ => 0,
     }
 }
 

@@ -5,13 +5,16 @@
 mod server;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::process::ExitCode;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use conferencing_seed::{SeedError, SeedSettings, Size, Summary, connect_settings, seed};
 use conferencing_store::clock::{Clock, SystemClock};
 use conferencing_store::{Check, ConnectSettings, Durability, Severity, Store, StoreSettings};
+use libtest_mimic::{Arguments, Trial};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
-use server::{Backend, TestDatabase};
+use server::{Backend, TestDatabase, server_is_there};
 use sha2::{Digest, Sha256};
 
 const EVENTS: u64 = 3_000;
@@ -325,26 +328,16 @@ async fn a_number_of_meetings_is_held(backend: Backend) {
     database.close().await;
 }
 
-macro_rules! on_both {
+/// A case on a backend.
+type Case = (&'static str, fn(Backend) -> Pin<Box<dyn Future<Output = ()>>>);
+
+macro_rules! cases {
     ($($name:ident),+ $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                super::$name(super::Backend::Sqlite).await;
-            })+
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                if super::server::is_there() {
-                    super::$name(super::Backend::Postgres).await;
-                }
-            })+
-        }
+        const CASES: &[Case] = &[$((stringify!($name), |backend| Box::pin($name(backend)))),+];
     };
 }
 
-on_both![
+cases![
     the_same_seed_makes_the_same_rows,
     it_is_as_large_as_was_asked_for,
     there_is_something_of_everything,
@@ -353,3 +346,24 @@ on_both![
     settings_are_checked_before_anything_is_written,
     a_number_of_meetings_is_held,
 ];
+
+/// Each case once on each backend, by the names that the other suites have. Without a server those on PostgreSQL are shown as ignored.
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let there = server_is_there();
+    let trial = |prefix: &str, backend, (name, case): Case| {
+        Trial::test(format!("{prefix}::{name}"), move || {
+            let runtime = tokio::runtime::Runtime::new()?;
+            runtime.block_on(case(backend));
+            Ok(())
+        })
+    };
+    let mut trials = Vec::new();
+    for case in CASES {
+        trials.push(trial("sqlite", Backend::Sqlite, *case));
+        trials.push(trial("postgres", Backend::Postgres, *case).with_ignored_flag(!there));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+
+    conclusion.exit_code()
+}

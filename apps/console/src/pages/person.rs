@@ -62,27 +62,25 @@ pub(crate) async fn page(
             ("Own rooms", html! { (view::number(sums.rooms_owned)) }),
             ("Id", html! { span.code { (id.to_string()) } }),
         ]))
-        div.columns {
-            section {
-                h2 { "Stays, last 90 days" }
-                (view::table(&STAYS, "None.", &stays.items.iter().map(|one| of_stay(one, now)).collect::<Vec<_>>()))
-                p.next { a href={ (own) "/stays" } { "All stays" } }
-            }
-            section {
-                h2 { "Logins" }
-                (view::table(&rows::LOGINS, "None.", &logins.items.iter().map(rows::of_login).collect::<Vec<_>>()))
-                @if logins.next.is_some() { p.next { a href={ (own) "/logins" } { "All logins" } } }
-            }
-            section {
-                h2 { "Bans" }
-                (view::table(&BANS, "None.", &bans.items.iter().map(of_ban).collect::<Vec<_>>()))
-                p.next { a href={ (own) "/bans" } { "All bans" } " · " a href={ (own) "/bans-by" } { "Bans that they put" } }
-            }
-            section {
-                h2 { "Own rooms" }
-                (view::table(&rows::ROOMS, "None.", &rooms.items.iter().map(rows::of_room).collect::<Vec<_>>()))
-                @if rooms.next.is_some() { p.next { a href={ (own) "/rooms" } { "All of their rooms" } } }
-            }
+        section {
+            h2 { "Stays, last 90 days" }
+            (view::table(&STAYS, "None.", &stays.items.iter().map(|one| of_stay(one, now)).collect::<Vec<_>>()))
+            p.next { a href={ (own) "/stays" } { "All stays" } }
+        }
+        section {
+            h2 { "Logins" }
+            (view::table(&rows::LOGINS, "None.", &logins.items.iter().map(rows::of_login).collect::<Vec<_>>()))
+            @if logins.next.is_some() { p.next { a href={ (own) "/logins" } { "All logins" } } }
+        }
+        section {
+            h2 { "Bans" }
+            (view::table(&BANS, "None.", &bans.items.iter().map(of_ban).collect::<Vec<_>>()))
+            p.next { a href={ (own) "/bans" } { "All bans" } " · " a href={ (own) "/bans-by" } { "Bans that they put" } }
+        }
+        section {
+            h2 { "Own rooms" }
+            (view::table(&rows::ROOMS, "None.", &rooms.items.iter().map(rows::of_room).collect::<Vec<_>>()))
+            @if rooms.next.is_some() { p.next { a href={ (own) "/rooms" } { "All of their rooms" } } }
         }
         section {
             h2 { "Recordings" }
@@ -176,7 +174,7 @@ pub(crate) async fn list(
     Ok(view::page(&viewer.operator, Place::People, title, now, &content))
 }
 
-const STAYS: [&str; 6] = ["Where", "Role", "Came", "Left", "Stayed", "Put out"];
+const STAYS: [&str; 6] = ["Where", "Role", "Came", "Left", "#Stayed", "Put out"];
 
 fn of_stay(one: &ParticipantInRoom, now: DateTime<Utc>) -> Markup {
     html! {

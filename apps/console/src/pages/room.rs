@@ -143,7 +143,7 @@ fn rules(room: &room::Model) -> Markup {
     }
 }
 
-const STAYS_OF: [&str; 6] = ["Who", "Role", "Came", "Left", "Stayed", "Put out"];
+const STAYS_OF: [&str; 6] = ["Who", "Role", "Came", "Left", "#Stayed", "Put out"];
 
 fn of_stay(one: &ParticipantWithUser, now: DateTime<Utc>) -> Markup {
     html! {
@@ -152,7 +152,7 @@ fn of_stay(one: &ParticipantWithUser, now: DateTime<Utc>) -> Markup {
     }
 }
 
-pub(super) const RECORDINGS: [&str; 7] = ["File", "Status", "Began", "Stopped", "Length", "Size", "Expires"];
+pub(super) const RECORDINGS: [&str; 7] = ["File", "Status", "Began", "Stopped", "#Length", "#Size", "Expires"];
 
 pub(super) fn of_recording(recording: &recording::Model) -> Markup {
     let length = recording

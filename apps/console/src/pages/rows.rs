@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use crate::view;
 
-pub(crate) const ROOMS: [&str; 7] = ["Room", "Title", "Status", "Present", "Seats", "Since", "Joins"];
+pub(crate) const ROOMS: [&str; 7] = ["Room", "Title", "Status", "#Present", "#Seats", "Since", "#Joins"];
 
 pub(crate) fn of_room(room: &room::Model) -> Markup {
     html! {
@@ -48,8 +48,11 @@ pub(crate) fn of_stay(stay: &room_participant::Model, now: DateTime<Utc>) -> Mar
         td { @match stay.left_at { Some(at) => (view::time(at)), None => (view::tag("live", "present")) } }
         td.number { (view::length(lasted)) }
         td {
-            @if stay.is_kicked { (view::tag("error", "kicked")) " " (view::maybe(stay.kick_reason.as_ref())) }
-            @if stay.is_banned { " " (view::tag("error", "banned")) " " (view::maybe(stay.ban_reason.as_ref())) }
+            @if stay.banned_at.is_some() {
+                (view::tag("error", "banned")) " " (view::maybe(stay.ban_reason.as_ref()))
+            } @else if stay.is_kicked {
+                (view::tag("error", "kicked")) " " (view::maybe(stay.kick_reason.as_ref()))
+            }
         }
     }
 }

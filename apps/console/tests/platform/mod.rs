@@ -77,6 +77,17 @@ fn database(server: &str, name: &str) -> String {
     format!("{head}/{name}?{parameters}")
 }
 
+/// Once no case runs any more: they have copies.
+pub fn remove_templates() {
+    if let Some(name) = TEMPLATE.get() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(on_server(&format!("DROP DATABASE {name} WITH (FORCE)")));
+    }
+    if let Some((folder, _)) = FILE.get() {
+        let _ = std::fs::remove_dir_all(folder.path());
+    }
+}
+
 async fn on_server(sql: &str) {
     let admin = connect::open(&server(), &ConnectSettings::default()).await.unwrap();
     admin.execute_unprepared(sql).await.unwrap();

@@ -21,7 +21,7 @@ pub struct TestDatabase {
 }
 
 /// Whether there is a server to test on; where there must be one, a missing one is a failure.
-pub fn is_there() -> bool {
+pub fn server_is_there() -> bool {
     let there = std::env::var_os("TEST_DATABASE_URL").is_some();
     let required = std::env::var_os("REQUIRE_POSTGRES").is_some();
     assert!(there || !required, "TEST_DATABASE_URL names no server");
