@@ -80,6 +80,7 @@ pub enum AuditAction {
     // Added by m20261122_000003.
     AuditExported,
     AuditArchived,
+    PersonalDataViewed,
 }
 
 impl AuditAction {

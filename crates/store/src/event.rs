@@ -389,6 +389,14 @@ pub enum Observation {
     SuspiciousActivity {
         description: String,
     },
+    /// Somebody who operates the platform looked at personal data of others, such as a page of the console.
+    PersonalDataViewed {
+        /// Whose, if it was one user's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<UserId>,
+        /// By what, such as `console: person`. Not what was looked for: a name that was typed would be one more personal datum.
+        by: String,
+    },
 }
 
 /// What a media event is about.
@@ -546,6 +554,7 @@ fn is_observed(action: AuditAction) -> bool {
             | AuditAction::UnauthorizedAccessAttempt
             | AuditAction::RateLimitExceeded
             | AuditAction::SuspiciousActivity
+            | AuditAction::PersonalDataViewed
     )
 }
 

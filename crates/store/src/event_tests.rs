@@ -215,6 +215,11 @@ fn one_of_each() -> Vec<AuditEvent> {
         .into(),
         Observation::RateLimitExceeded { limit: text() }.into(),
         Observation::SuspiciousActivity { description: text() }.into(),
+        Observation::PersonalDataViewed {
+            target: None,
+            by: text(),
+        }
+        .into(),
     ]
 }
 

@@ -37,6 +37,7 @@ const LEFT: &[(&str, &str)] = &[
     ("failure", "audit_logs.metadata"),
     ("description", "audit_logs.metadata"),
     ("limit", "audit_logs.metadata"),
+    ("viewed", "audit_logs.metadata"),
     ("attempted", "audit_logs.metadata"),
     ("producer", "audit_logs.metadata"),
     ("consumer", "audit_logs.metadata"),
@@ -101,6 +102,7 @@ const MARKERS: &[&str] = &[
     "login",
     "description",
     "limit",
+    "viewed",
     "attempted",
     "producer",
     "consumer",
@@ -239,6 +241,10 @@ async fn observe(by_ada: &Acting) {
             description: mark("description"),
         },
         Observation::RateLimitExceeded { limit: mark("limit") },
+        Observation::PersonalDataViewed {
+            target: None,
+            by: mark("viewed"),
+        },
         Observation::UnauthorizedAccessAttempt {
             target: None,
             attempted: mark("attempted"),
