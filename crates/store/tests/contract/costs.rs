@@ -51,7 +51,7 @@ const COSTS: &[Cost] = &[
     cost("find_overview of 20", 1, 72, 0),
     cost("find_by_code", 1, 4, 0),
     cost("a page of 100 events", 1, 18, 0),
-    cost("a page of 100 named events", 1, 95, 0),
+    cost("a page of 100 named events", 1, 98, 0),
     cost("start of a recording", 1, 52, 1472),
     cost("stop of a recording", 1, 40, 1264),
     cost("join on a node", 1, 54, 1560),
