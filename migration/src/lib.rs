@@ -16,7 +16,6 @@ mod m20261122_000004_audit_indexes;
 mod m20261122_000005_audit_partitions;
 mod m20261130_000006_back_office;
 mod m20261130_000007_guests;
-mod m20261130_000008_personal_data_views;
 mod migrator;
 mod run;
 mod settings;

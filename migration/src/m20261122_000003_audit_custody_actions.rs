@@ -1,4 +1,4 @@
-//! Actions for what is done with the audit log itself: exported, and months of it archived.
+//! Actions for what is done with the audit log itself, exported and months of it archived, and for what operators look at.
 
 use sea_orm_migration::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::values;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-const ADDED: [&str; 2] = ["AUDIT_EXPORTED", "AUDIT_ARCHIVED"];
+const ADDED: [&str; 3] = ["AUDIT_EXPORTED", "AUDIT_ARCHIVED", "PERSONAL_DATA_VIEWED"];
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {

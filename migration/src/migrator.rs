@@ -27,7 +27,6 @@ impl MigratorTrait for Migrator {
             Box::new(crate::m20261122_000005_audit_partitions::Migration),
             Box::new(crate::m20261130_000006_back_office::Migration),
             Box::new(crate::m20261130_000007_guests::Migration),
-            Box::new(crate::m20261130_000008_personal_data_views::Migration),
         ]
     }
 

@@ -14,7 +14,6 @@ pub const MIGRATIONS: &[&str] = &[
     "m20261122_000005_audit_partitions",
     "m20261130_000006_back_office",
     "m20261130_000007_guests",
-    "m20261130_000008_personal_data_views",
 ];
 
 pub(super) fn query() -> Query {
