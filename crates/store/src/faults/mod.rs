@@ -1,4 +1,4 @@
-//! Where a test lets the database fail: each statement, BEGIN and COMMIT of the store passes by a [`Hook`]. Without the feature `testing` there
+//! Where a test lets the database fail: each statement, BEGIN and COMMIT of the store passes by a hook. Without the feature `testing` there
 //! is nothing in it, and what passes is handed on as it is.
 //!
 //! What fails here fails as the driver would, so that all above (what errors mean, retries, spoilt units, metrics) works as it does in earnest.
