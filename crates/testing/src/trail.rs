@@ -1,6 +1,6 @@
 //! The audit log as a test expects it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::panic::Location;
 
@@ -158,7 +158,9 @@ impl Happened {
 
 fn push_details(line: &mut String, details: &Map<String, Json>) {
     if !details.is_empty() {
-        let _ = write!(line, " {}", Json::Object(details.clone()));
+        // By name: a map of serde_json is in that order or in that of insertion, as some other crate of the build wants it.
+        let sorted: BTreeMap<_, _> = details.iter().collect();
+        let _ = write!(line, " {}", serde_json::to_string(&sorted).unwrap_or_default());
     }
 }
 
