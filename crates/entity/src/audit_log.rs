@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn each_action_reads_back() {
-        assert_eq!(AuditAction::iter().count(), 31 + 27 + 2);
+        assert_eq!(AuditAction::iter().count(), 31 + 27 + 3);
         for action in AuditAction::iter() {
             let recorded = RecordedAction::from(action);
             assert_eq!(RecordedAction::from(recorded.name().as_str()), recorded);
