@@ -36,19 +36,21 @@ fn main() -> ExitCode {
 
 /// The program, on an SQLite file of its own.
 async fn service(folder: &Path) -> (Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_conferencing-signaling"))
-        .env(
-            "DATABASE_URL",
-            format!("sqlite://{}?mode=rwc", folder.join("signaling.sqlite").display()),
-        )
-        .env("SIGNALING_LISTEN", "127.0.0.1:0")
-        .env("SIGNALING_PASSWORD_MEMORY_KIB", "8")
-        .env("RUST_LOG", "info")
-        .env("NO_COLOR", "1")
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut child = Command::new(
+        std::env::var_os("SIGNALING_PROGRAM").expect("SIGNALING_PROGRAM names the service: run scripts/browser"),
+    )
+    .env(
+        "DATABASE_URL",
+        format!("sqlite://{}?mode=rwc", folder.join("signaling.sqlite").display()),
+    )
+    .env("SIGNALING_LISTEN", "127.0.0.1:0")
+    .env("SIGNALING_PASSWORD_MEMORY_KIB", "8")
+    .env("RUST_LOG", "info")
+    .env("NO_COLOR", "1")
+    .stderr(Stdio::piped())
+    .kill_on_drop(true)
+    .spawn()
+    .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let listening = async {
         loop {
