@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, RuntimeErr, SqliteTransactionMode, SqlxError,
-    Statement, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction, DbBackend, RuntimeErr,
+    SqliteTransactionMode, SqlxError, Statement, TransactionOptions, TransactionTrait,
 };
 
 use crate::error::LockHolder;
@@ -101,6 +101,17 @@ pub(crate) async fn execute(pool: &DatabaseConnection, lock_timeout: Duration, s
     let transaction = begin(pool, lock_timeout).await?;
     transaction.execute_unprepared(sql).await?;
     transaction.commit().await
+}
+
+/// Runs SQL of a migration whose `use_transaction` says `Some(false)`: as [`execute`] on PostgreSQL; plainly in a caller's transaction, as
+/// SQLite's always is.
+pub(crate) async fn step(db: &DatabaseExecutor<'_>, sql: &str) -> Result<(), DbErr> {
+    match db {
+        DatabaseExecutor::Connection(pool) if pool.get_database_backend() != DbBackend::Sqlite => {
+            execute(pool, STEP_TIMEOUT, sql).await
+        }
+        _ => db.execute_unprepared(sql).await.map(drop),
+    }
 }
 
 /// The one transaction of a change of SQLite's schema.

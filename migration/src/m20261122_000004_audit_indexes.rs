@@ -2,7 +2,6 @@
 //! CONCURRENTLY: the audit log is written and read meanwhile.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseExecutor, DbBackend};
 
 use crate::{create_index_concurrently, lock};
 
@@ -59,15 +58,7 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for (name, _) in INDEXES {
-            let sql = format!("DROP INDEX IF EXISTS {name}");
-            match manager.get_connection() {
-                DatabaseExecutor::Connection(pool) if pool.get_database_backend() != DbBackend::Sqlite => {
-                    lock::execute(pool, lock::STEP_TIMEOUT, &sql).await?;
-                }
-                db => {
-                    db.execute_unprepared(&sql).await?;
-                }
-            }
+            lock::step(manager.get_connection(), &format!("DROP INDEX IF EXISTS {name}")).await?;
         }
         Ok(())
     }

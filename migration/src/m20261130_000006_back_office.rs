@@ -2,7 +2,7 @@
 //! meetings that ended. On PostgreSQL they are made CONCURRENTLY: their tables are written and read meanwhile.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseExecutor, DbBackend};
+use sea_orm_migration::sea_orm::DbBackend;
 
 use crate::{create_index_concurrently, lock};
 
@@ -77,15 +77,7 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for Index { name, .. } in INDEXES {
-            let sql = format!("DROP INDEX IF EXISTS {name}");
-            match manager.get_connection() {
-                DatabaseExecutor::Connection(pool) if pool.get_database_backend() != DbBackend::Sqlite => {
-                    lock::execute(pool, lock::STEP_TIMEOUT, &sql).await?;
-                }
-                db => {
-                    db.execute_unprepared(&sql).await?;
-                }
-            }
+            lock::step(manager.get_connection(), &format!("DROP INDEX IF EXISTS {name}")).await?;
         }
         Ok(())
     }

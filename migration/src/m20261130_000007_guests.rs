@@ -45,12 +45,9 @@ impl MigrationTrait for Migration {
 }
 
 async fn run(db: &DatabaseExecutor<'_>, postgres: &str, sqlite: &str) -> Result<(), DbErr> {
-    match db {
-        DatabaseExecutor::Connection(pool) if pool.get_database_backend() != DbBackend::Sqlite => {
-            lock::execute(pool, lock::STEP_TIMEOUT, postgres).await
-        }
-        _ if db.get_database_backend() == DbBackend::Sqlite => db.execute_unprepared(sqlite).await.map(drop),
-        // A caller's transaction.
-        _ => db.execute_unprepared(postgres).await.map(drop),
-    }
+    let sql = match db.get_database_backend() {
+        DbBackend::Sqlite => sqlite,
+        _ => postgres,
+    };
+    lock::step(db, sql).await
 }

@@ -1,6 +1,5 @@
 //! The service's own statements: on its own tables, in the store's transaction or beside it.
 
-use std::pin::Pin;
 use std::time::Instant;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
@@ -69,8 +68,12 @@ impl<'a> Sql<'a> {
         }
     }
 
-    async fn send<T>(&self, sql: &str, sent: impl Future<Output = Result<T, DbErr>> + Send) -> Result<T, DbErr> {
-        let done = match refused(sql) {
+    async fn send<T>(
+        &self,
+        refused: Option<String>,
+        sent: impl Future<Output = Result<T, DbErr>> + Send,
+    ) -> Result<T, DbErr> {
+        let done = match refused {
             Some(why) => Err(DbErr::Custom(why)),
             None => {
                 let begun = Instant::now();
@@ -91,49 +94,29 @@ impl<'a> Sql<'a> {
     }
 }
 
-/// What a method of [`ConnectionTrait`] returns.
-type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DbErr>> + Send + 'a>>;
-
-/// Written as the trait's own macro would have it, as in `database/transaction.rs`.
+#[async_trait::async_trait]
 impl ConnectionTrait for Sql<'_> {
     fn get_database_backend(&self) -> DbBackend {
         self.executor.get_database_backend()
     }
 
-    fn execute_raw<'this, 'a>(&'this self, statement: Statement) -> Answer<'a, ExecResult>
-    where
-        'this: 'a,
-        Self: 'a,
-    {
-        let sql = statement.sql.clone();
-        Box::pin(async move { self.send(&sql, self.executor.execute_raw(statement)).await })
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let refused = refused(&statement.sql);
+        self.send(refused, self.executor.execute_raw(statement)).await
     }
 
-    fn execute_unprepared<'this, 'sql, 'a>(&'this self, sql: &'sql str) -> Answer<'a, ExecResult>
-    where
-        'this: 'a,
-        'sql: 'a,
-        Self: 'a,
-    {
-        Box::pin(async move { self.send(sql, self.executor.execute_unprepared(sql)).await })
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.send(refused(sql), self.executor.execute_unprepared(sql)).await
     }
 
-    fn query_one_raw<'this, 'a>(&'this self, statement: Statement) -> Answer<'a, Option<QueryResult>>
-    where
-        'this: 'a,
-        Self: 'a,
-    {
-        let sql = statement.sql.clone();
-        Box::pin(async move { self.send(&sql, self.executor.query_one_raw(statement)).await })
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let refused = refused(&statement.sql);
+        self.send(refused, self.executor.query_one_raw(statement)).await
     }
 
-    fn query_all_raw<'this, 'a>(&'this self, statement: Statement) -> Answer<'a, Vec<QueryResult>>
-    where
-        'this: 'a,
-        Self: 'a,
-    {
-        let sql = statement.sql.clone();
-        Box::pin(async move { self.send(&sql, self.executor.query_all_raw(statement)).await })
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let refused = refused(&statement.sql);
+        self.send(refused, self.executor.query_all_raw(statement)).await
     }
 }
 
