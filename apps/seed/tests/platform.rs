@@ -2,19 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod server;
-
 use std::collections::BTreeMap;
-use std::pin::Pin;
-use std::process::ExitCode;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use conferencing_seed::{SeedError, SeedSettings, Size, Summary, connect_settings, seed};
 use conferencing_store::clock::{Clock, SystemClock};
 use conferencing_store::{Check, ConnectSettings, Durability, Severity, Store, StoreSettings};
-use libtest_mimic::{Arguments, Trial};
+use conferencing_testing::{Backend, Builder, TestStore, on_both_backends};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
-use server::{Backend, TestDatabase, server_is_there};
 use sha2::{Digest, Sha256};
 
 const EVENTS: u64 = 3_000;
@@ -105,52 +100,6 @@ async fn digests(db: &DatabaseConnection) -> BTreeMap<&'static str, (usize, Stri
     digests
 }
 
-async fn the_same_seed_makes_the_same_rows(backend: Backend) {
-    let (one, other, third) = (
-        TestDatabase::new(backend).await,
-        TestDatabase::new(backend).await,
-        TestDatabase::new(backend).await,
-    );
-    filled(&one.db, &settings(7)).await.unwrap();
-    // However many play at once.
-    let alone = SeedSettings {
-        workers: 1,
-        ..settings(7)
-    };
-    filled(&other.db, &alone).await.unwrap();
-    filled(&third.db, &settings(8)).await.unwrap();
-    let (first, second, different) = (
-        digests(&one.db).await,
-        digests(&other.db).await,
-        digests(&third.db).await,
-    );
-    assert_eq!(first, second);
-    for (table, digest) in &first {
-        assert_ne!(digest, &different[table], "{table} does not hang on the seed");
-    }
-    for database in [one, other, third] {
-        database.close().await;
-    }
-}
-
-async fn it_is_as_large_as_was_asked_for(backend: Backend) {
-    let database = TestDatabase::new(backend).await;
-    let heard = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let hears = heard.clone();
-    let made = seed(&database.db, &settings(42), store_settings(), move |events| {
-        hears.fetch_add(events, std::sync::atomic::Ordering::Relaxed);
-    })
-    .await
-    .unwrap();
-    let counted = number(&database.db, "SELECT count(*) FROM audit_logs").await;
-    assert_eq!(i64::try_from(made.events).unwrap(), counted);
-    assert!((EVENTS..EVENTS * 105 / 100).contains(&made.events), "{made:?}");
-    assert_eq!(heard.load(std::sync::atomic::Ordering::Relaxed), made.played);
-    assert_eq!(number(&database.db, "SELECT count(*) FROM users").await, 100);
-    every_event_is_accounted_for(&database.db, made).await;
-    database.close().await;
-}
-
 /// The sweeps' events are the only ones that no step has counted.
 async fn every_event_is_accounted_for(db: &DatabaseConnection, made: Summary) {
     let swept = number(
@@ -165,215 +114,220 @@ async fn every_event_is_accounted_for(db: &DatabaseConnection, made: Summary) {
     );
 }
 
-/// Each of these is somewhere on a platform of this size.
-async fn there_is_something_of_everything(backend: Backend) {
-    let database = TestDatabase::new(backend).await;
-    let settings = SeedSettings {
-        size: Size::Events(14_000),
-        users: Some(240),
-        ..settings(42)
+/// Another database of the same kind.
+async fn beside(kit: &TestStore) -> TestStore {
+    let builder = with_workers(TestStore::builder());
+    let builder = match kit.backend() {
+        Backend::Sqlite => builder.sqlite_file(),
+        Backend::Postgres => builder.postgres(),
     };
-    let made = filled(&database.db, &settings).await.unwrap();
-    let db = &database.db;
-    every_event_is_accounted_for(db, made).await;
-    let present = until().to_rfc3339();
-    let mut missing = Vec::new();
-    for (table, condition) in [
-        ("users", "deleted_at IS NOT NULL"),
-        ("users", "NOT is_active AND deleted_at IS NULL"),
-        ("users", "is_verified"),
-        ("auth_providers", "provider_type <> 'LOCAL'"),
-        ("rooms", "status = 'LIVE' AND active_participants > 0"),
-        ("rooms", "status = 'LIVE' AND NOT is_public"),
-        ("rooms", "status = 'ENDED'"),
-        ("rooms", "status = 'CREATED' AND scheduled_start IS NOT NULL"),
-        ("rooms", "status = 'CANCELLED'"),
-        ("rooms", "deleted_at IS NOT NULL"),
-        ("room_participants", "left_at IS NULL"),
-        ("room_participants", "is_kicked AND NOT is_banned"),
-        ("room_participants", "is_banned AND ban_expires_at IS NULL"),
-        ("room_participants", "role = 'CO_HOST'"),
-        ("media_nodes", "lost_at IS NULL"),
-        ("media_nodes", "lost_at IS NOT NULL"),
-        ("recordings", "status = 'READY'"),
-        ("recordings", "status = 'FAILED'"),
-        ("recordings", "status = 'STOPPED'"),
-        ("recordings", "deleted_at IS NOT NULL"),
-        ("recordings", "expires_at IS NOT NULL"),
-    ] {
-        if number(db, &format!("SELECT count(*) FROM {table} WHERE {condition}")).await == 0 {
-            missing.push(format!("{table}: {condition}"));
+    builder.open().await.unwrap()
+}
+
+fn with_workers(builder: Builder) -> Builder {
+    builder.settings(|settings| settings.connect = store_settings().connect)
+}
+
+on_both_backends! {
+    with with_workers;
+
+    async fn the_same_seed_makes_the_same_rows(kit: TestStore) {
+        let (other, third) = (beside(&kit).await, beside(&kit).await);
+        filled(kit.db(), &settings(7)).await.unwrap();
+        // However many play at once.
+        let alone = SeedSettings {
+            workers: 1,
+            ..settings(7)
+        };
+        filled(other.db(), &alone).await.unwrap();
+        filled(third.db(), &settings(8)).await.unwrap();
+        let (first, second, different) = (
+            digests(kit.db()).await,
+            digests(other.db()).await,
+            digests(third.db()).await,
+        );
+        assert_eq!(first, second);
+        for (table, digest) in &first {
+            assert_ne!(digest, &different[table], "{table} does not hang on the seed");
         }
     }
-    let actions = texts(db, "SELECT DISTINCT CAST(action AS text) FROM audit_logs").await;
-    for action in [
-        "USER_LOGIN_SUCCESS",
-        "USER_LOGIN_FAILED",
-        "USER_LOGOUT",
-        "USER_DELETED",
-        "USER_DEACTIVATED",
-        "ROOM_UPDATED",
-        "ROOM_OWNERSHIP_TRANSFERRED",
-        "ROLE_PROMOTION",
-        "ROLE_DEMOTION",
-        "ROLE_CHANGED",
-        "USER_UNBANNED",
-        "USER_MUTED",
-        "ALL_MUTED",
-        "SCREEN_SHARE_STARTED",
-        "CONSUMER_CREATED",
-        "PRODUCER_CLOSED",
-        "RECORDING_PROGRESSED",
-        "UNAUTHORIZED_ACCESS_ATTEMPT",
-        "MEDIA_NODE_LOST",
-    ] {
-        if !actions.iter().any(|there| there == action) {
-            missing.push(action.to_owned());
-        }
-    }
-    assert!(missing.is_empty(), "{missing:?}");
-    // Nothing is later than the present, nothing earlier than the beginning.
-    let beyond = match backend {
-        Backend::Sqlite => format!(
-            "julianday(timestamp) > julianday('{present}') OR julianday(timestamp) < julianday('{present}') - 40.001"
-        ),
-        Backend::Postgres => {
-            format!("timestamp > '{present}' OR timestamp < timestamptz '{present}' - interval '40 days'")
-        }
-    };
-    assert_eq!(
-        number(db, &format!("SELECT count(*) FROM audit_logs WHERE {beyond}")).await,
-        0
-    );
-    database.close().await;
-}
 
-async fn the_doctor_finds_nothing(backend: Backend) {
-    let database = TestDatabase::new(backend).await;
-    // As of the last hour, so that the months ahead are the doctor's.
-    let now = SystemClock.now();
-    let settings = SeedSettings {
-        until: now - TimeDelta::minutes(5),
-        ..settings(42)
-    };
-    filled(&database.db, &settings).await.unwrap();
-    let open = StoreSettings {
-        durability: Durability::AsConfigured,
-        ..StoreSettings::default()
-    };
-    let store = Store::from_connection(database.db.clone(), open).await.unwrap();
-    let mut report = store.doctor().await.unwrap();
-    // What is said of the test's own server: its owner asks, and it is thrown away afterwards.
-    report
-        .findings
-        .retain(|finding| !matches!(finding.check, Check::Superuser | Check::OwnsTables | Check::LosesData));
-    assert!(report.worst() <= Some(Severity::Note), "{report:#?}");
-    database.close().await;
-}
-
-async fn only_an_empty_database_is_filled_unasked(backend: Backend) {
-    let database = TestDatabase::new(backend).await;
-    filled(&database.db, &settings(42)).await.unwrap();
-    let before = digests(&database.db).await;
-    assert!(matches!(
-        filled(&database.db, &settings(43)).await,
-        Err(SeedError::NotEmpty)
-    ));
-    let appending = |seed| SeedSettings {
-        append: true,
-        ..settings(seed)
-    };
-    assert_eq!(digests(&database.db).await, before);
-    let added = filled(&database.db, &appending(43)).await.unwrap();
-    let after = digests(&database.db).await;
-    assert_eq!(before["users"].0 + 100, after["users"].0);
-    assert_eq!(
-        before["audit_logs"].0 + usize::try_from(added.events).unwrap(),
-        after["audit_logs"].0
-    );
-    assert!(matches!(
-        filled(&database.db, &appending(43)).await,
-        Err(SeedError::SeedUsed { seed: 43 })
-    ));
-    assert_eq!(digests(&database.db).await, after);
-    database.close().await;
-}
-
-async fn settings_are_checked_before_anything_is_written(backend: Backend) {
-    let database = TestDatabase::new(backend).await;
-    for settings in [
-        SeedSettings { days: 1, ..settings(1) },
-        SeedSettings {
-            users: Some(3),
-            ..settings(1)
-        },
-        SeedSettings {
-            workers: 0,
-            ..settings(1)
-        },
-        SeedSettings {
-            size: Size::Events(100),
-            ..settings(1)
-        },
-    ] {
-        assert!(matches!(
-            filled(&database.db, &settings).await,
-            Err(SeedError::Settings(_))
-        ));
-    }
-    assert_eq!(number(&database.db, "SELECT count(*) FROM audit_logs").await, 0);
-    database.close().await;
-}
-
-async fn a_number_of_meetings_is_held(backend: Backend) {
-    let database = TestDatabase::new(backend).await;
-    let settings = SeedSettings {
-        size: Size::Rooms(60),
-        users: Some(60),
-        ..settings(5)
-    };
-    filled(&database.db, &settings).await.unwrap();
-    let held = number(&database.db, "SELECT count(*) FROM rooms WHERE started_at IS NOT NULL").await;
-    assert!((50..=75).contains(&held), "{held}");
-    database.close().await;
-}
-
-/// A case on a backend.
-type Case = (&'static str, fn(Backend) -> Pin<Box<dyn Future<Output = ()>>>);
-
-macro_rules! cases {
-    ($($name:ident),+ $(,)?) => {
-        const CASES: &[Case] = &[$((stringify!($name), |backend| Box::pin($name(backend)))),+];
-    };
-}
-
-cases![
-    the_same_seed_makes_the_same_rows,
-    it_is_as_large_as_was_asked_for,
-    there_is_something_of_everything,
-    the_doctor_finds_nothing,
-    only_an_empty_database_is_filled_unasked,
-    settings_are_checked_before_anything_is_written,
-    a_number_of_meetings_is_held,
-];
-
-/// Each case once on each backend, by the names that the other suites have. Without a server those on PostgreSQL are shown as ignored.
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let there = server_is_there();
-    let trial = |prefix: &str, backend, (name, case): Case| {
-        Trial::test(format!("{prefix}::{name}"), move || {
-            let runtime = tokio::runtime::Runtime::new()?;
-            runtime.block_on(case(backend));
-            Ok(())
+    async fn it_is_as_large_as_was_asked_for(kit: TestStore) {
+        let heard = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let hears = heard.clone();
+        let made = seed(kit.db(), &settings(42), store_settings(), move |events| {
+            hears.fetch_add(events, std::sync::atomic::Ordering::Relaxed);
         })
-    };
-    let mut trials = Vec::new();
-    for case in CASES {
-        trials.push(trial("sqlite", Backend::Sqlite, *case));
-        trials.push(trial("postgres", Backend::Postgres, *case).with_ignored_flag(!there));
+        .await
+        .unwrap();
+        let counted = number(kit.db(), "SELECT count(*) FROM audit_logs").await;
+        assert_eq!(i64::try_from(made.events).unwrap(), counted);
+        assert!((EVENTS..EVENTS * 105 / 100).contains(&made.events), "{made:?}");
+        assert_eq!(heard.load(std::sync::atomic::Ordering::Relaxed), made.played);
+        assert_eq!(number(kit.db(), "SELECT count(*) FROM users").await, 100);
+        every_event_is_accounted_for(kit.db(), made).await;
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
 
-    conclusion.exit_code()
+    /// Each of these is somewhere on a platform of this size.
+    async fn there_is_something_of_everything(kit: TestStore) {
+        let settings = SeedSettings {
+            size: Size::Events(14_000),
+            users: Some(240),
+            ..settings(42)
+        };
+        let made = filled(kit.db(), &settings).await.unwrap();
+        let db = kit.db();
+        every_event_is_accounted_for(db, made).await;
+        let present = until().to_rfc3339();
+        let mut missing = Vec::new();
+        for (table, condition) in [
+            ("users", "deleted_at IS NOT NULL"),
+            ("users", "NOT is_active AND deleted_at IS NULL"),
+            ("users", "is_verified"),
+            ("auth_providers", "provider_type <> 'LOCAL'"),
+            ("rooms", "status = 'LIVE' AND active_participants > 0"),
+            ("rooms", "status = 'LIVE' AND NOT is_public"),
+            ("rooms", "status = 'ENDED'"),
+            ("rooms", "status = 'CREATED' AND scheduled_start IS NOT NULL"),
+            ("rooms", "status = 'CANCELLED'"),
+            ("rooms", "deleted_at IS NOT NULL"),
+            ("room_participants", "left_at IS NULL"),
+            ("room_participants", "is_kicked AND NOT is_banned"),
+            ("room_participants", "is_banned AND ban_expires_at IS NULL"),
+            ("room_participants", "role = 'CO_HOST'"),
+            ("media_nodes", "lost_at IS NULL"),
+            ("media_nodes", "lost_at IS NOT NULL"),
+            ("recordings", "status = 'READY'"),
+            ("recordings", "status = 'FAILED'"),
+            ("recordings", "status = 'STOPPED'"),
+            ("recordings", "deleted_at IS NOT NULL"),
+            ("recordings", "expires_at IS NOT NULL"),
+        ] {
+            if number(db, &format!("SELECT count(*) FROM {table} WHERE {condition}")).await == 0 {
+                missing.push(format!("{table}: {condition}"));
+            }
+        }
+        let actions = texts(db, "SELECT DISTINCT CAST(action AS text) FROM audit_logs").await;
+        for action in [
+            "USER_LOGIN_SUCCESS",
+            "USER_LOGIN_FAILED",
+            "USER_LOGOUT",
+            "USER_DELETED",
+            "USER_DEACTIVATED",
+            "ROOM_UPDATED",
+            "ROOM_OWNERSHIP_TRANSFERRED",
+            "ROLE_PROMOTION",
+            "ROLE_DEMOTION",
+            "ROLE_CHANGED",
+            "USER_UNBANNED",
+            "USER_MUTED",
+            "ALL_MUTED",
+            "SCREEN_SHARE_STARTED",
+            "CONSUMER_CREATED",
+            "PRODUCER_CLOSED",
+            "RECORDING_PROGRESSED",
+            "UNAUTHORIZED_ACCESS_ATTEMPT",
+            "MEDIA_NODE_LOST",
+        ] {
+            if !actions.iter().any(|there| there == action) {
+                missing.push(action.to_owned());
+            }
+        }
+        assert!(missing.is_empty(), "{missing:?}");
+        // Nothing is later than the present, nothing earlier than the beginning.
+        let beyond = match kit.backend() {
+            Backend::Sqlite => format!(
+                "julianday(timestamp) > julianday('{present}') OR julianday(timestamp) < julianday('{present}') - 40.001"
+            ),
+            Backend::Postgres => {
+                format!("timestamp > '{present}' OR timestamp < timestamptz '{present}' - interval '40 days'")
+            }
+        };
+        assert_eq!(
+            number(db, &format!("SELECT count(*) FROM audit_logs WHERE {beyond}")).await,
+            0
+        );
+    }
+
+    async fn the_doctor_finds_nothing(kit: TestStore) {
+        // As of the last hour, so that the months ahead are the doctor's.
+        let now = SystemClock.now();
+        let settings = SeedSettings {
+            until: now - TimeDelta::minutes(5),
+            ..settings(42)
+        };
+        filled(kit.db(), &settings).await.unwrap();
+        let open = StoreSettings {
+            durability: Durability::AsConfigured,
+            ..StoreSettings::default()
+        };
+        let store = Store::from_connection(kit.db().clone(), open).await.unwrap();
+        let mut report = store.doctor().await.unwrap();
+        // What is said of the test's own server: its owner asks, and it is thrown away afterwards.
+        report
+            .findings
+            .retain(|finding| !matches!(finding.check, Check::Superuser | Check::OwnsTables | Check::LosesData));
+        assert!(report.worst() <= Some(Severity::Note), "{report:#?}");
+    }
+
+    async fn only_an_empty_database_is_filled_unasked(kit: TestStore) {
+        filled(kit.db(), &settings(42)).await.unwrap();
+        let before = digests(kit.db()).await;
+        assert!(matches!(
+            filled(kit.db(), &settings(43)).await,
+            Err(SeedError::NotEmpty)
+        ));
+        let appending = |seed| SeedSettings {
+            append: true,
+            ..settings(seed)
+        };
+        assert_eq!(digests(kit.db()).await, before);
+        let added = filled(kit.db(), &appending(43)).await.unwrap();
+        let after = digests(kit.db()).await;
+        assert_eq!(before["users"].0 + 100, after["users"].0);
+        assert_eq!(
+            before["audit_logs"].0 + usize::try_from(added.events).unwrap(),
+            after["audit_logs"].0
+        );
+        assert!(matches!(
+            filled(kit.db(), &appending(43)).await,
+            Err(SeedError::SeedUsed { seed: 43 })
+        ));
+        assert_eq!(digests(kit.db()).await, after);
+    }
+
+    async fn settings_are_checked_before_anything_is_written(kit: TestStore) {
+        for settings in [
+            SeedSettings { days: 1, ..settings(1) },
+            SeedSettings {
+                users: Some(3),
+                ..settings(1)
+            },
+            SeedSettings {
+                workers: 0,
+                ..settings(1)
+            },
+            SeedSettings {
+                size: Size::Events(100),
+                ..settings(1)
+            },
+        ] {
+            assert!(matches!(
+                filled(kit.db(), &settings).await,
+                Err(SeedError::Settings(_))
+            ));
+        }
+        assert_eq!(number(kit.db(), "SELECT count(*) FROM audit_logs").await, 0);
+    }
+
+    async fn a_number_of_meetings_is_held(kit: TestStore) {
+        let settings = SeedSettings {
+            size: Size::Rooms(60),
+            users: Some(60),
+            ..settings(5)
+        };
+        filled(kit.db(), &settings).await.unwrap();
+        let held = number(kit.db(), "SELECT count(*) FROM rooms WHERE started_at IS NOT NULL").await;
+        assert!((50..=75).contains(&held), "{held}");
+    }
 }
