@@ -3,33 +3,30 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
-use conferencing_migration::{MigrateSettings, apply, migrate};
+use conferencing_migration::{Migrator, MigratorTrait};
 use conferencing_signaling::{App, Config};
-use conferencing_store::{ConnectSettings, StoreSettings, connect};
+use conferencing_store::StoreSettings;
+use conferencing_store::sea_orm::{ConnectionTrait, Statement};
+use conferencing_testing::{Builder, TestStore};
 use futures_util::StreamExt;
 use libtest_mimic::{Arguments, Trial};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+pub use conferencing_testing::Backend;
+
 /// The server that PostgreSQL's half of the suite makes its databases on, as in the contract suite.
 const SERVER: &str = "TEST_DATABASE_URL";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    Sqlite,
-    Postgres,
-}
 
 pub type Body = fn(Database) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -75,106 +72,56 @@ pub fn run(cases: Vec<(String, Body)>) -> ExitCode {
             trials.push(trial.with_ignored_flag(skipped));
         }
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    RUNTIME.block_on(drop_databases());
-    conclusion.exit_code()
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// A migrated database of a test's own.
+/// A migrated database of a test's own, the testing kit's.
 #[derive(Clone)]
 pub struct Database {
     pub backend: Backend,
     pub url: String,
-    _folder: Option<std::sync::Arc<TempDir>>,
+    kit: Arc<TestStore>,
 }
-
-static NUMBER: AtomicU32 = AtomicU32::new(0);
-static TEMPLATES: [OnceCell<Database>; 2] = [OnceCell::const_new(), OnceCell::const_new()];
 
 impl Database {
     async fn make(backend: Backend) -> Self {
-        let template = &TEMPLATES[backend as usize];
-        let template = template.get_or_init(|| async {
-            let db = Self::empty(backend, None).await;
-            let pool = connect::open(&db.url, &ConnectSettings::default()).await.unwrap();
-            migrate(&pool).await.unwrap();
-            apply::<conferencing_signaling::auth::migrations::Migrator>(&pool, &MigrateSettings::default())
-                .await
-                .unwrap();
-            pool.close().await.unwrap();
-            db
-        });
-        Self::empty(backend, Some(template.await)).await
+        let builder = TestStore::builder();
+        Self::of(
+            backend,
+            builder.migrations::<conferencing_signaling::auth::migrations::Migrator>(),
+        )
+        .await
     }
 
-    /// One without a schema, or a copy.
-    pub async fn empty(backend: Backend, template: Option<&Self>) -> Self {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        match backend {
-            Backend::Sqlite => {
-                let folder = tempfile::tempdir().unwrap();
-                let file = folder.path().join("signaling.sqlite");
-                if let Some(template) = template {
-                    let from = template
-                        .url
-                        .trim_start_matches("sqlite://")
-                        .trim_end_matches("?mode=rwc");
-                    std::fs::copy(from, &file).unwrap();
-                }
-                Self {
-                    backend,
-                    url: format!("sqlite://{}?mode=rwc", file.display()),
-                    _folder: Some(folder.into()),
-                }
-            }
-            Backend::Postgres => {
-                let name = format!("{}{number}", prefix());
-                let template = template.map_or("template0", |template| template.url.rsplit('/').next().unwrap());
-                on_server(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
-                let server = std::env::var(SERVER).unwrap();
-                let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
-                let _folder = None;
-                Self { backend, url, _folder }
-            }
+    /// One without a schema.
+    pub async fn empty(backend: Backend) -> Self {
+        let db = Self::of(backend, TestStore::builder()).await;
+        Migrator::reset(db.kit.db()).await.unwrap();
+        db
+    }
+
+    async fn of(backend: Backend, builder: Builder) -> Self {
+        let builder = match backend {
+            Backend::Sqlite => builder.sqlite_file(),
+            Backend::Postgres => builder.postgres(),
+        };
+        let kit = builder.open().await.unwrap();
+        Self {
+            backend,
+            url: kit.url().to_owned(),
+            kit: Arc::new(kit),
         }
     }
 
     /// SQL past the store.
     pub async fn run(&self, sql: &str) {
-        use conferencing_store::sea_orm::ConnectionTrait;
-        let pool = connect::open(&self.url, &ConnectSettings::default()).await.unwrap();
-        pool.execute_unprepared(sql).await.unwrap();
-        pool.close().await.unwrap();
+        self.kit.db().execute_unprepared(sql).await.unwrap();
     }
 
     pub async fn number(&self, sql: &str) -> i64 {
-        use conferencing_store::sea_orm::{ConnectionTrait, Statement};
-        let pool = connect::open(&self.url, &ConnectSettings::default()).await.unwrap();
-        let statement = Statement::from_string(pool.get_database_backend(), sql);
-        let row = pool.query_one_raw(statement).await.unwrap().unwrap();
-        let number = row.try_get_by_index(0).unwrap();
-        pool.close().await.unwrap();
-        number
-    }
-}
-
-fn prefix() -> String {
-    format!("signaling_{}_", std::process::id())
-}
-
-async fn on_server(sql: &str) {
-    use conferencing_store::sea_orm::ConnectionTrait;
-    let server = std::env::var(SERVER).unwrap();
-    let pool = connect::open(&server, &ConnectSettings::default()).await.unwrap();
-    pool.execute_unprepared(sql).await.unwrap();
-    pool.close().await.unwrap();
-}
-
-async fn drop_databases() {
-    if std::env::var_os(SERVER).is_some() {
-        for number in 0..NUMBER.load(Ordering::Relaxed) {
-            on_server(&format!("DROP DATABASE IF EXISTS {}{number} WITH (FORCE)", prefix())).await;
-        }
+        let statement = Statement::from_string(self.kit.db().get_database_backend(), sql);
+        let row = self.kit.db().query_one_raw(statement).await.unwrap().unwrap();
+        row.try_get_by_index(0).unwrap()
     }
 }
 

@@ -78,7 +78,7 @@ async fn a_process_that_is_told_to_stop_says_goodbye(db: Database) {
 }
 
 async fn it_migrates_an_empty_database_from_several_processes_at_once(db: Database) {
-    let empty = Database::empty(db.backend, None).await;
+    let empty = Database::empty(db.backend).await;
     let (one, other) = tokio::join!(spawn(&empty), spawn(&empty));
     let ada = registered(&one.1).await;
     let same = Client {
