@@ -1,7 +1,7 @@
 //! Plays what media servers tell and do: recordings, streams, the servers themselves.
 
 use chrono::TimeDelta;
-use conferencing_store::entity::{AuthProviderType, RecordingStatus, RoomStatus};
+use conferencing_store::entity::{AuthProviderType, RecordingStatus};
 use conferencing_store::recordings::RecordingMeasures;
 use conferencing_store::{Error, MediaKind, NewRecording, Observation};
 
@@ -16,11 +16,7 @@ const RUNNING: [RecordingStatus; 2] = [RecordingStatus::Started, RecordingStatus
 
 impl Stage {
     pub(crate) async fn record(&mut self, which: Which, tape: Tape) -> Played {
-        let Some(meeting) = self
-            .meetings
-            .get(&which)
-            .filter(|meeting| meeting.status == RoomStatus::Live)
-        else {
+        let Some(meeting) = self.live(which) else {
             return Ok(0);
         };
         let (Some(room), Some(account), Some(actor)) =

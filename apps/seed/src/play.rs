@@ -311,11 +311,7 @@ impl Stage {
 
     async fn moderate(&mut self, which: Which, who: Who, step: Step) -> Played {
         let now = self.now();
-        let Some(meeting) = self
-            .meetings
-            .get(&which)
-            .filter(|meeting| meeting.status == RoomStatus::Live)
-        else {
+        let Some(meeting) = self.live(which) else {
             return Ok(0);
         };
         let by = meeting.host.unwrap_or(meeting.owner);
@@ -408,11 +404,7 @@ impl Stage {
     }
 
     async fn end(&mut self, which: Which, step: Step) -> Played {
-        let Some(meeting) = self
-            .meetings
-            .get(&which)
-            .filter(|meeting| meeting.status == RoomStatus::Live)
-        else {
+        let Some(meeting) = self.live(which) else {
             return Ok(0);
         };
         let by = meeting.host.unwrap_or(meeting.owner);

@@ -145,6 +145,12 @@ impl Stage {
         }
     }
 
+    /// A meeting, while it is live.
+    pub(crate) fn live(&self, which: Which) -> Option<&Meeting> {
+        let meeting = self.meetings.get(&which);
+        meeting.filter(|meeting| meeting.status == RoomStatus::Live)
+    }
+
     /// Notes that so many events were appended.
     pub(crate) fn count(&mut self, events: u64) {
         self.events += events;

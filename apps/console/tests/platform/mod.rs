@@ -125,6 +125,10 @@ fn settings_of_store() -> StoreSettings {
     }
 }
 
+fn a_long_page() -> PageRequest {
+    PageRequest::first(500, Order::OldestFirst).unwrap()
+}
+
 impl Platform {
     pub async fn new(backend: Backend) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -193,20 +197,18 @@ impl Platform {
         self.store.acting(&Actor::system("test"))
     }
 
+    /// Everybody, by their usernames.
+    async fn people(&self) -> Vec<user::Model> {
+        let everybody = UserSearch::username("");
+        let found = self.store.users().search(&everybody, &a_long_page()).await;
+        found.unwrap().items
+    }
+
     /// A room that ended, in which somebody was recorded or put out, and whose owner is still there.
     pub async fn some_room(&self) -> room::Model {
-        let page = PageRequest::first(500, Order::OldestFirst).unwrap();
-        let people = self
-            .store
-            .users()
-            .search(&UserSearch::username(""), &page)
-            .await
-            .unwrap();
-        for user in people
-            .items
-            .iter()
-            .filter(|user| user.is_active && user.email.is_some())
-        {
+        let page = a_long_page();
+        let people = self.people().await;
+        for user in people.iter().filter(|user| user.is_active && user.email.is_some()) {
             let filter = conferencing_store::RoomFilter::OwnedBy(user.id);
             let rooms = self.store.rooms().list(filter, &page).await.unwrap();
             let ended = rooms
@@ -222,14 +224,7 @@ impl Platform {
 
     /// Somebody with a password who is no operator.
     pub async fn somebody_else(&self) -> user::Model {
-        let page = PageRequest::first(500, Order::OldestFirst).unwrap();
-        let people = self
-            .store
-            .users()
-            .search(&UserSearch::username(""), &page)
-            .await
-            .unwrap();
-        let mut others = people.items.into_iter();
+        let mut others = self.people().await.into_iter();
         others
             .find(|user| {
                 user.is_active && user.password_hash.is_some() && user.email.is_some() && user.username != OPERATOR

@@ -79,8 +79,8 @@ pub(crate) async fn join(
     caller: Caller,
     Path(code): Path<String>,
 ) -> Result<Json<SeatView>, Problem> {
-    let room = app.room(&code).await?;
-    let (acting, user) = (app.store().acting(&caller.actor()), caller.id());
+    let (room, acting) = app.acting_in(&caller, &code).await?;
+    let user = caller.id();
     let seat = app
         .on_our_node(|node| {
             let acting = acting.clone();
@@ -139,8 +139,7 @@ pub(crate) async fn leave(
     caller: Caller,
     Path(code): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let room = app.room(&code).await?;
-    let acting = app.store().acting(&caller.actor());
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     let seat = acting.participants().leave(room.id, caller.id()).await?;
     app.presence().over(seat.id);
     Ok(StatusCode::NO_CONTENT)
@@ -174,8 +173,7 @@ pub(crate) async fn kick(
     Path((code, user)): Path<(String, UserId)>,
     Json(why): Json<Reason>,
 ) -> Result<StatusCode, Problem> {
-    let room = app.room(&code).await?;
-    let acting = app.store().acting(&caller.actor());
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     acting.participants().kick(room.id, user, why.reason.as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -190,8 +188,7 @@ pub(crate) async fn ban(
     Path((code, user)): Path<(String, UserId)>,
     Json(ban): Json<NewBan>,
 ) -> Result<StatusCode, Problem> {
-    let room = app.room(&code).await?;
-    let acting = app.store().acting(&caller.actor());
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     let reason = ban.reason.as_deref();
     acting.participants().ban(room.id, user, reason, ban.until).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -206,8 +203,7 @@ pub(crate) async fn unban(
     caller: Caller,
     Path((code, user)): Path<(String, UserId)>,
 ) -> Result<StatusCode, Problem> {
-    let room = app.room(&code).await?;
-    let acting = app.store().acting(&caller.actor());
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     acting.participants().unban(room.id, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -240,8 +236,7 @@ pub(crate) async fn promote(
     caller: Caller,
     Path((code, user)): Path<(String, UserId)>,
 ) -> Result<Json<SeatView>, Problem> {
-    let room = app.room(&code).await?;
-    let acting = app.store().acting(&caller.actor());
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     let seat = acting.participants().promote(room.id, user).await?;
     Ok(Json(SeatView::from(&seat)))
 }
@@ -255,8 +250,7 @@ pub(crate) async fn demote(
     caller: Caller,
     Path((code, user)): Path<(String, UserId)>,
 ) -> Result<Json<SeatView>, Problem> {
-    let room = app.room(&code).await?;
-    let acting = app.store().acting(&caller.actor());
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     let seat = acting.participants().demote(room.id, user).await?;
     Ok(Json(SeatView::from(&seat)))
 }
@@ -270,8 +264,7 @@ pub(crate) async fn hand_over(
     caller: Caller,
     Path((code, user)): Path<(String, UserId)>,
 ) -> Result<Json<SeatView>, Problem> {
-    let room = app.room(&code).await?;
-    let acting = app.store().acting(&caller.actor());
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     let seat = acting.participants().hand_over_host(room.id, user).await?;
     Ok(Json(SeatView::from(&seat)))
 }

@@ -34,7 +34,7 @@ pub(crate) async fn start(
     Path(code): Path<String>,
     Json(start): Json<Start>,
 ) -> Result<(StatusCode, Json<RecordingView>), Problem> {
-    let room = app.room(&code).await?;
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     let storage_key = format!("{}/{:032x}.mp4", room.id, rand::random::<u128>());
     let new = NewRecording {
         room: room.id,
@@ -46,7 +46,6 @@ pub(crate) async fn start(
         is_public: false,
         expires_at: None,
     };
-    let acting = app.store().acting(&caller.actor());
     let recording = acting.recordings().start(new).await?;
     Ok((StatusCode::CREATED, Json(recording.into())))
 }

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use conferencing_store::entity::room;
 use conferencing_store::page::Order;
-use conferencing_store::{NewRoom, RoomChanges, RoomFilter, Schedule};
+use conferencing_store::{Acting, NewRoom, RoomChanges, RoomFilter, Schedule};
 use serde::{Deserialize, Deserializer};
 use utoipa::{IntoParams, ToSchema};
 
@@ -20,6 +20,12 @@ impl App {
     pub(crate) async fn room(&self, code: &str) -> Result<room::Model, Problem> {
         let found = self.store().rooms().find_by_code(code).await?;
         found.ok_or_else(Problem::no_such_room)
+    }
+
+    /// The room with this code, and the store in the caller's name.
+    pub(crate) async fn acting_in(&self, caller: &Caller, code: &str) -> Result<(room::Model, Acting), Problem> {
+        let room = self.room(code).await?;
+        Ok((room, self.store().acting(&caller.actor())))
     }
 }
 
@@ -156,7 +162,7 @@ pub(crate) async fn update(
     Path(code): Path<String>,
     Json(changes): Json<Changes>,
 ) -> Result<Json<RoomView>, Problem> {
-    let room = app.room(&code).await?;
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     let schedule = |times: Times| Schedule {
         start: times.start,
         end: times.end,
@@ -170,7 +176,6 @@ pub(crate) async fn update(
         is_recordable: changes.is_recordable,
         require_auth: changes.require_auth,
     };
-    let acting = app.store().acting(&caller.actor());
     Ok(Json(acting.rooms().update(room.id, changes).await?.into()))
 }
 
@@ -182,8 +187,7 @@ pub(crate) async fn start(
     caller: Caller,
     Path(code): Path<String>,
 ) -> Result<Json<RoomView>, Problem> {
-    let room = app.room(&code).await?;
-    let acting = app.store().acting(&caller.actor());
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     Ok(Json(acting.rooms().start(room.id).await?.into()))
 }
 
@@ -195,8 +199,7 @@ pub(crate) async fn end(
     caller: Caller,
     Path(code): Path<String>,
 ) -> Result<Json<RoomView>, Problem> {
-    let room = app.room(&code).await?;
-    let acting = app.store().acting(&caller.actor());
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     Ok(Json(acting.rooms().end(room.id).await?.into()))
 }
 
@@ -208,8 +211,7 @@ pub(crate) async fn cancel(
     caller: Caller,
     Path(code): Path<String>,
 ) -> Result<Json<RoomView>, Problem> {
-    let room = app.room(&code).await?;
-    let acting = app.store().acting(&caller.actor());
+    let (room, acting) = app.acting_in(&caller, &code).await?;
     Ok(Json(acting.rooms().cancel(room.id).await?.into()))
 }
 
@@ -221,7 +223,7 @@ pub(crate) async fn delete(
     caller: Caller,
     Path(code): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let room = app.room(&code).await?;
-    app.store().acting(&caller.actor()).rooms().delete(room.id).await?;
+    let (room, acting) = app.acting_in(&caller, &code).await?;
+    acting.rooms().delete(room.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -190,6 +190,15 @@ impl Service {
         nobody.ok(Method::POST, "/accounts", account).await;
         nobody.signed_in(name).await
     }
+
+    /// Several, by their names.
+    pub async fn users<const COUNT: usize>(&self, names: [&str; COUNT]) -> [Client; COUNT] {
+        let mut users = Vec::with_capacity(COUNT);
+        for name in names {
+            users.push(self.user(name).await);
+        }
+        users.try_into().unwrap_or_else(|_| unreachable!("one for each name"))
+    }
 }
 
 /// Fails instead of hanging.

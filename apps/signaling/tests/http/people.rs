@@ -85,11 +85,7 @@ async fn people_are_put_out_and_let_in_again(db: Database) {
 
 async fn roles_go_from_one_to_another(db: Database) {
     let service = Service::start(&db).await;
-    let (ada, ben, cyd) = (
-        service.user("ada").await,
-        service.user("ben").await,
-        service.user("cyd").await,
-    );
+    let [ada, ben, cyd] = service.users(["ada", "ben", "cyd"]).await;
     let code = ada.room(json!({})).await;
     for user in [&ada, &ben, &cyd] {
         user.join(&code).await;

@@ -90,11 +90,7 @@ async fn what_another_process_does_is_told(db: Database) {
 
 async fn who_is_put_out_hears_why_and_others_do_not(db: Database) {
     let service = Service::start(&db).await;
-    let (ada, ben, cyd) = (
-        service.user("ada").await,
-        service.user("ben").await,
-        service.user("cyd").await,
-    );
+    let [ada, ben, cyd] = service.users(["ada", "ben", "cyd"]).await;
     let code = ada.room(json!({})).await;
     for user in [&ada, &ben, &cyd] {
         user.join(&code).await;
@@ -142,11 +138,7 @@ async fn an_end_closes_every_socket(db: Database) {
 
 async fn a_socket_goes_on_behind_a_position(db: Database) {
     let service = Service::start(&db).await;
-    let (ada, ben, cyd) = (
-        service.user("ada").await,
-        service.user("ben").await,
-        service.user("cyd").await,
-    );
+    let [ada, ben, cyd] = service.users(["ada", "ben", "cyd"]).await;
     let code = ada.room(json!({})).await;
     ben.join(&code).await;
     ada.join(&code).await;
@@ -228,11 +220,7 @@ async fn a_seat_without_a_socket_is_given_up(db: Database) {
     let mut config = config(&db);
     config.seat_grace_seconds = 0;
     let service = Service::with(config, StoreSettings::default()).await;
-    let (ada, ben, cyd) = (
-        service.user("ada").await,
-        service.user("ben").await,
-        service.user("cyd").await,
-    );
+    let [ada, ben, cyd] = service.users(["ada", "ben", "cyd"]).await;
     let code = ada.room(json!({})).await;
     // Joined past the service, so that nobody waits for these sockets.
     let system = service.app.store().acting(&conferencing_store::Actor::system("test"));
