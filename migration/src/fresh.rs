@@ -1,5 +1,6 @@
 //! Dropping what is ours, and nothing else.
 
+use entity::TABLES;
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseExecutor, DbBackend, Statement};
 
@@ -10,20 +11,6 @@ pub(crate) const POSTGRES: &str = include_str!("base_schema/postgres_fresh.sql")
 /// Fails while a foreign key of somebody else's table points at ours.
 pub(crate) const POSTGRES_GUARD: &str = include_str!("base_schema/postgres_guard.sql");
 
-/// Tables of SQLite, in an order in which they can be dropped.
-const SQLITE_TABLES: [&str; 10] = [
-    "audit_feed",
-    "audit_logs",
-    "feed_checkpoints",
-    "inbox",
-    "recordings",
-    "room_participants",
-    "media_nodes",
-    "rooms",
-    "auth_providers",
-    "users",
-];
-
 pub(crate) fn drop_migration_table() -> String {
     format!("DROP TABLE IF EXISTS {MIGRATION_TABLE};\n")
 }
@@ -33,7 +20,8 @@ pub(crate) async fn refuse_referenced(db: &DatabaseExecutor<'_>) -> Result<(), D
     if db.get_database_backend() != DbBackend::Sqlite {
         return db.execute_unprepared(POSTGRES_GUARD).await.map(drop);
     }
-    let ours = SQLITE_TABLES.map(|table| format!("'{table}'")).join(", ");
+    let ours: Vec<_> = TABLES.iter().map(|table| format!("'{table}'")).collect();
+    let ours = ours.join(", ");
     let sql = format!(
         r#"SELECT DISTINCT tables.name FROM sqlite_master AS tables, pragma_foreign_key_list(tables.name) AS key
             WHERE tables.type = 'table' AND key."table" IN ({ours}) AND tables.name NOT IN ({ours}) ORDER BY 1"#
@@ -54,7 +42,7 @@ pub(crate) async fn refuse_referenced(db: &DatabaseExecutor<'_>) -> Result<(), D
 pub(crate) async fn drop_ours(db: &DatabaseExecutor<'_>) -> Result<(), DbErr> {
     refuse_referenced(db).await?;
     if db.get_database_backend() == DbBackend::Sqlite {
-        for table in SQLITE_TABLES {
+        for table in TABLES.iter().rev() {
             db.execute_unprepared(&format!("DROP TABLE IF EXISTS {table}")).await?;
         }
     } else {

@@ -38,7 +38,7 @@ macro_rules! text_in_json {
     };
 }
 
-/// Our tables.
+/// Our tables, each after those that it refers to. `audit_feed` is there on SQLite alone.
 pub const TABLES: &[&str] = &[
     "users",
     "auth_providers",
@@ -49,6 +49,7 @@ pub const TABLES: &[&str] = &[
     "inbox",
     "feed_checkpoints",
     "audit_logs",
+    "audit_feed",
 ];
 
 /// Active models read and convert, and are not written: a change past the store is in no audit log and asks for no lock.

@@ -196,6 +196,7 @@ mod tests {
             "DELETE FROM ONLY public.room_participants",
             "DELETE FROM \"public\".\"recordings\" WHERE true",
             "TRUNCATE TABLE inbox",
+            "DELETE FROM audit_feed",
             "DROP TABLE IF EXISTS media_nodes",
             "ALTER TABLE audit_logs_2026_01 RENAME TO x",
             "  -- a note\n /* and another */ UPDATE users SET email = NULL",
