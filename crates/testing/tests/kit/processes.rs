@@ -120,29 +120,43 @@ fn database_of(url: &str) -> String {
     path.to_owned()
 }
 
-/// A server of this case's own process, on which it meets its children alone.
-async fn server() -> (TestStore, String, DatabaseConnection) {
-    let kit = TestStore::builder().postgres_of_its_own().open().await.unwrap();
-    let name = database_of(kit.url());
-    let server = kit.url().replace(&name, "postgres");
-    let db = connect::open(&server, &ConnectSettings::default()).await.unwrap();
-    (kit, server, db)
+/// A database on a server that no other case and no other process knows of. The server is a child's, and goes with it.
+struct Alone {
+    kit: TestStore,
+    db: DatabaseConnection,
+    url: String,
+    _server: Started,
+}
+
+impl Alone {
+    async fn start() -> Self {
+        let server = started(start("own", ""));
+        let url = server.url.replace(&database_of(&server.url), "postgres");
+        let db = connect::open(&url, &ConnectSettings::default()).await.unwrap();
+        Self {
+            kit: TestStore::builder().postgres_at(&url).open().await.unwrap(),
+            db,
+            url,
+            _server: server,
+        }
+    }
+
+    async fn templates(&self) -> Vec<String> {
+        names(&self.db, "conferencing_template_test_").await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_at_once_make_one_template_and_the_next_one_sweeps_behind_the_dead() {
-    let (kit, server, db) = server().await;
-    let templates = names(&db, "conferencing_template_test_").await.len();
-    let children: Vec<Child> = (0..4).map(|_| start("shared", &server)).collect();
+    let alone = Alone::start().await;
+    let (kit, db) = (&alone.kit, &alone.db);
+    let templates = alone.templates().await.len();
+    let children: Vec<Child> = (0..4).map(|_| start("shared", &alone.url)).collect();
     let mut children: Vec<Started> = children.into_iter().map(started).collect();
-    let made = names(&db, "conferencing_template_test_").await;
+    let made = alone.templates().await;
     assert_eq!(made.len(), templates + 1, "{made:?}");
     assert_eq!(
-        number(
-            &db,
-            "SELECT count(*) FROM pg_database WHERE datname LIKE '%unfinished%'"
-        )
-        .await,
+        number(db, "SELECT count(*) FROM pg_database WHERE datname LIKE '%unfinished%'").await,
         0
     );
 
@@ -154,7 +168,7 @@ async fn processes_at_once_make_one_template_and_the_next_one_sweeps_behind_the_
         drop(child.process.stdin.take());
         assert!(child.process.wait().unwrap().success());
     }
-    let left = names(&db, "conferencing_test_").await;
+    let left = names(db, "conferencing_test_").await;
     assert!(
         left.contains(&database_of(&dead.url)) && left.contains(&database_of(kit.url())),
         "{left:?}"
@@ -164,12 +178,12 @@ async fn processes_at_once_make_one_template_and_the_next_one_sweeps_behind_the_
     }
     // The dead one's lock goes when the server notices; the next process to come then drops what it left.
     until("the dead child's session is still there", || {
-        let mut next = started(start("shared", &server));
+        let mut next = started(start("shared", &alone.url));
         let own = database_of(&next.url);
         drop(next.process.stdin.take());
         next.process.wait().unwrap().success() && own != database_of(&dead.url) && {
             let found = tokio::task::block_in_place(|| {
-                tokio::runtime::Handle::current().block_on(names(&db, "conferencing_test_"))
+                tokio::runtime::Handle::current().block_on(names(db, "conferencing_test_"))
             });
             assert!(found.contains(&database_of(kit.url())), "{found:?}");
             !found.contains(&database_of(&dead.url))
@@ -179,38 +193,33 @@ async fn processes_at_once_make_one_template_and_the_next_one_sweeps_behind_the_
 
 #[tokio::test]
 async fn a_template_that_is_dropped_is_made_again() {
-    let (kit, _server, db) = server().await;
-    for name in names(&db, "conferencing_template_test_").await {
-        db.execute_unprepared(&format!("DROP DATABASE {name}")).await.unwrap();
+    let alone = Alone::start().await;
+    let made = alone.templates().await;
+    for name in &made {
+        let dropped = alone.db.execute_unprepared(&format!("DROP DATABASE {name}")).await;
+        dropped.unwrap();
     }
-    // The first of these may have been made before.
-    for _ in 0..3 {
-        let next = TestStore::builder().postgres_of_its_own().open().await.unwrap();
-        assert_ne!(next.url(), kit.url());
-        next.user("ada").await;
-    }
-    assert!(!names(&db, "conferencing_template_test_").await.is_empty());
+    let next = TestStore::builder().postgres_at(&alone.url).open().await.unwrap();
+    assert_ne!(next.url(), alone.kit.url());
+    next.user("ada").await;
+    assert_eq!(alone.templates().await, made);
 }
 
 #[tokio::test]
 async fn a_template_that_nobody_used_for_a_day_is_dropped() {
-    let (_kit, _server, db) = server().await;
+    let alone = Alone::start().await;
     let forgotten = "conferencing_template_test_0123456789abcdef";
-    db.execute_unprepared(&format!("CREATE DATABASE {forgotten}"))
-        .await
-        .unwrap();
-    db.execute_unprepared(&format!("COMMENT ON DATABASE {forgotten} IS 'used at 1000000000'"))
-        .await
-        .unwrap();
+    for sql in [
+        format!("CREATE DATABASE {forgotten}"),
+        format!("COMMENT ON DATABASE {forgotten} IS 'used at 1000000000'"),
+    ] {
+        alone.db.execute_unprepared(&sql).await.unwrap();
+    }
     TestStore::builder()
-        .postgres_of_its_own()
+        .postgres_at(&alone.url)
         .migrations::<crate::migrations::Migrator>()
         .open()
         .await
         .unwrap();
-    assert!(
-        !names(&db, "conferencing_template_test_")
-            .await
-            .contains(&forgotten.to_owned())
-    );
+    assert!(!alone.templates().await.contains(&forgotten.to_owned()));
 }
