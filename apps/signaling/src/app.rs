@@ -119,6 +119,7 @@ impl App {
             tasks: TaskTracker::new(),
         }));
         app.spawn(app.clone().keep_alive());
+        app.spawn(app.clone().look_for_silent());
         app.spawn(app.clone().tidy_up());
         Ok(app)
     }

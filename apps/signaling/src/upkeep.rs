@@ -9,17 +9,29 @@ use crate::auth::sessions;
 
 /// How many rows one sweep takes.
 const SWEEP: u16 = 100;
+/// How long after a beat that failed the next one is tried.
+const BEAT_AGAIN: Duration = Duration::from_secs(1);
 /// Of the media server's webhooks: it repeats itself for minutes.
 const KEEP_INBOX: Duration = Duration::from_hours(7 * 24);
 
 impl App {
-    /// Beats, and closes the seats of processes that do not beat any more; until the service stops.
+    /// Beats until the service stops; nothing else is waited for. After a beat that failed the next is due soon: two may fail before others take
+    /// this process for dead.
     pub(crate) async fn keep_alive(self) {
-        let pause = self.config().node_silence() / 3;
+        let period = self.config().node_silence() / 3;
+        let mut pause = period;
         while self.pause(pause).await {
+            pause = period;
             if let Err(error) = self.beat().await {
                 tracing::warn!("no sign of life was given: {error}");
+                pause = BEAT_AGAIN.min(period);
             }
+        }
+    }
+
+    /// Closes the seats of processes that do not beat any more; until the service stops.
+    pub(crate) async fn look_for_silent(self) {
+        while self.pause(self.config().node_silence() / 3).await {
             if let Err(error) = self.sweep_silent().await {
                 tracing::warn!("silent processes were not looked for: {error}");
             }

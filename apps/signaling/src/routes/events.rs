@@ -15,7 +15,7 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use conferencing_store::entity::{AuditAction, ParticipantId, RoomId, UserId, room_participant};
 use conferencing_store::feed::FeedFilter;
-use conferencing_store::page::{Order, PageRequest};
+use conferencing_store::page::{MAX_PAGE_SIZE, Order, PageRequest};
 use conferencing_store::{Actor, AuditEvent, Change, Error, FeedEvent, FeedPosition, LeaveReason, SeatOrBan};
 use futures_util::stream::{Stream, StreamExt as _};
 use serde::{Deserialize, Serialize};
@@ -196,19 +196,24 @@ pub(crate) async fn open(
         .retry_after(5)
     })?;
     // The position first, then the seat: what ends the seat from here on is behind the position.
-    let position = match &opening.after {
-        Some(after) => after.parse()?,
-        None => app.store().feed().now().await?,
+    let (after, is_given) = match &opening.after {
+        Some(after) => (after.parse()?, true),
+        None => (app.store().feed().now().await?, false),
     };
     let SeatOrBan::Seat(seat) = app.store().participants().standing(room, caller.id()).await? else {
         return Err(Problem::new(StatusCode::CONFLICT, "not_present", "join the room first"));
     };
-    take_over(&app, &seat).await?;
     let filter = FeedFilter {
         room: Some(room),
         actions: TOLD.to_vec(),
         ..FeedFilter::default()
     };
+    let position = if is_given {
+        not_before_join(&app, &filter, seat.id, after).await?
+    } else {
+        after
+    };
+    take_over(&app, &seat).await?;
     let events = app.store().feed().subscribe(filter, Some(position.clone())).await?;
     let counted = app.socket_opened(seat.id);
     let open = Socket {
@@ -226,6 +231,34 @@ pub(crate) async fn open(
         task.await;
     };
     Ok(upgrade.max_message_size(LONGEST).on_upgrade(open))
+}
+
+/// The position, or the place behind the seat's own join if that comes later: what was before they came is not for them. Times do not tell,
+/// since joins at once are committed in another order than the one in which they began.
+async fn not_before_join(
+    app: &App,
+    filter: &FeedFilter,
+    seat: ParticipantId,
+    after: FeedPosition,
+) -> Result<FeedPosition, Error> {
+    let is_own_join = |event: &FeedEvent| {
+        let AuditEvent::Change(change) = &event.entry.event else {
+            return false;
+        };
+        matches!(change, Change::UserJoined { stay, .. } if *stay == seat)
+    };
+    let mut read = after.clone();
+    loop {
+        // By the filter of the subscription: a position skips what its filter leaves out.
+        let batch = app.store().feed().read(filter, &read, MAX_PAGE_SIZE).await?;
+        if let Some(join) = batch.events.into_iter().find(is_own_join) {
+            return Ok(join.position);
+        }
+        if batch.is_end {
+            return Ok(after);
+        }
+        read = batch.position;
+    }
 }
 
 /// From now on the seat is this process's.
@@ -355,7 +388,7 @@ impl Socket {
     /// Everybody, page by page.
     async fn present(&mut self) -> Result<Vec<PresentView>, Error> {
         let mut all = Vec::new();
-        let mut page = PageRequest::first(500, Order::OldestFirst)?;
+        let mut page = PageRequest::first(MAX_PAGE_SIZE, Order::OldestFirst)?;
         loop {
             let present = self.app.store().participants().list_present(self.room, &page).await?;
             all.extend(present.items.into_iter().map(PresentView::from));
@@ -366,15 +399,12 @@ impl Socket {
         }
     }
 
-    /// Tells of an event. What was before they came is not for them.
+    /// Tells of an event; what it is to them, if their seat ends with it.
     async fn hear(
         &mut self,
         socket: &mut WebSocket,
         event: FeedEvent,
     ) -> Result<Option<(Closing, Option<String>)>, Gone> {
-        if event.entry.at < self.seat.joined_at {
-            return Ok(None);
-        }
         let closing = self.closing(&event.entry.event);
         match self.happened(event).await {
             Ok(happened) => tell(socket, &Told::Event(Box::new(happened))).await?,

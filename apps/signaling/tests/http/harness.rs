@@ -362,8 +362,13 @@ pub struct Socket {
 impl Socket {
     /// The next message; a close frame as `{"close": code}`.
     pub async fn next(&mut self) -> Value {
+        soon(self.message()).await
+    }
+
+    /// As [`Self::next`], but it waits for as long as pings come.
+    pub async fn message(&mut self) -> Value {
         loop {
-            match soon(self.stream.next()).await {
+            match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
                 Some(Ok(Message::Close(Some(frame)))) => return json!({"close": u16::from(frame.code)}),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}

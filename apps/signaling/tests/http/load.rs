@@ -1,12 +1,15 @@
 //! Five hundred people at once. It asserts that nothing failed and nobody is lost, and takes no time; run it by `SIGNALING_LOAD=1`.
 
+use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use conferencing_store::StoreSettings;
-use futures_util::future::join_all;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Barrier, Semaphore};
+use tokio::task::JoinSet;
 
 use crate::harness::{Client, Database, Service, config};
 
@@ -14,6 +17,25 @@ cases![five_hundred_people_meet];
 
 const PEOPLE: usize = 500;
 const ROOMS: usize = 5;
+
+/// All leave at the same moment. A service that has too much to do says so by 503 and when to come back, and the client does.
+async fn leave(me: &Client, code: &str) {
+    for _ in 0..20 {
+        let left = me
+            .request(Method::POST, &format!("/rooms/{code}/leave"))
+            .send()
+            .await
+            .unwrap();
+        let status = left.status().as_u16();
+        if status != 503 {
+            assert_eq!(status, 204);
+            return;
+        }
+        let seconds = left.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+    panic!("twenty times 503");
+}
 
 /// Guests of five rooms at two processes: each comes in, opens a socket, hears of everybody who is in the room, and leaves when all have.
 async fn five_hundred_people_meet(db: Database) {
@@ -33,37 +55,47 @@ async fn five_hundred_people_meet(db: Database) {
     }
     let in_a_room = PEOPLE / ROOMS;
     let (everybody, connecting) = (Arc::new(Barrier::new(PEOPLE)), Arc::new(Semaphore::new(64)));
-    let people = (0..PEOPLE).map(|number| {
+    let mut people = JoinSet::new();
+    for number in 0..PEOPLE {
         let (code, service) = (codes[number % ROOMS].clone(), &services[number % 2]);
         let nobody = Client {
             http: ada.http.clone(),
             ..service.nobody()
         };
         let (everybody, connecting) = (Arc::clone(&everybody), Arc::clone(&connecting));
-        tokio::spawn(async move {
+        people.spawn(async move {
             let turn = connecting.acquire().await.unwrap();
             let name = json!({"display_name": format!("Guest {number}")});
             let session = nobody.ok(Method::POST, &format!("/rooms/{code}/guests"), name).await;
             let me = nobody.of_session(&session);
             let mut socket = me.listen(&code).await;
             drop(turn);
-            let mut present: std::collections::BTreeSet<String> = socket.hello["participants"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|one| one["stay"].as_str().unwrap().to_owned())
-                .collect();
+            let listed = socket.hello["participants"].as_array().unwrap().iter();
+            let mut present: BTreeSet<String> = listed.map(|one| one["stay"].as_str().unwrap().to_owned()).collect();
             while present.len() < in_a_room {
                 let joined = socket.next().await;
                 assert_eq!(joined["action"], "USER_JOINED", "{joined}");
                 present.insert(joined["details"]["stay"].as_str().unwrap().to_owned());
             }
-            everybody.wait().await;
-            me.post(&format!("/rooms/{code}/leave")).await;
-            assert_eq!(socket.closed().await, ("left".to_owned(), 4004));
-        })
-    });
-    for person in join_all(people).await {
+            // Who does not read does not answer pings, and is taken for gone.
+            let mut all_are_here = pin!(everybody.wait());
+            let mut before = Value::Null;
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = &mut all_are_here => break,
+                    event = socket.message() => {
+                        assert!(event.get("action").is_some(), "{event} behind {before}");
+                        before = event;
+                    }
+                }
+            }
+            let ((), closed) = tokio::join!(leave(&me, &code), socket.closed());
+            assert_eq!(closed, ("left".to_owned(), 4004));
+        });
+    }
+    // The first who fails ends it: the others would wait for them.
+    while let Some(person) = people.join_next().await {
         person.unwrap();
     }
     let seated = i64::try_from(PEOPLE).unwrap();

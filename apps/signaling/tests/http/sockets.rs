@@ -1,4 +1,8 @@
+use std::sync::Arc;
+
+use chrono::TimeDelta;
 use conferencing_store::StoreSettings;
+use conferencing_store::clock::{Clock, ManualClock, SystemClock};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -10,6 +14,8 @@ cases![
     who_is_put_out_hears_why_and_others_do_not,
     an_end_closes_every_socket,
     a_socket_goes_on_behind_a_position,
+    who_joins_by_a_slower_clock_is_told_of,
+    nobody_hears_what_was_before_they_came,
     a_ticket_opens_one_socket,
     sockets_are_for_those_who_are_present,
     a_seat_is_kept_while_its_person_comes_back,
@@ -136,6 +142,12 @@ async fn an_end_closes_every_socket(db: Database) {
     service.stop().await;
 }
 
+/// The path of a socket that goes on behind a position.
+fn behind(code: &str, position: &str) -> String {
+    let query: String = position.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    format!("/rooms/{code}/events?after={query}")
+}
+
 async fn a_socket_goes_on_behind_a_position(db: Database) {
     let service = Service::start(&db).await;
     let [ada, ben, cyd] = service.users(["ada", "ben", "cyd"]).await;
@@ -151,8 +163,7 @@ async fn a_socket_goes_on_behind_a_position(db: Database) {
     drop(socket);
     cyd.post(&format!("/rooms/{code}/leave")).await;
     ben.post(&format!("/rooms/{code}/leave")).await;
-    let query: String = heard.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    let mut socket = ada.open(&format!("/rooms/{code}/events?after={query}")).await.unwrap();
+    let mut socket = ada.open(&behind(&code, &heard)).await.unwrap();
     assert_eq!(socket.next().await["participants"].as_array().unwrap().len(), 1);
     for user in [&cyd, &ben] {
         assert_eq!(socket.event("USER_LEFT").await["actor"]["id"], user.id);
@@ -160,6 +171,48 @@ async fn a_socket_goes_on_behind_a_position(db: Database) {
     let refused = ada.open(&format!("/rooms/{code}/events?after=rubbish")).await;
     let (status, problem) = refused.err().unwrap();
     assert_eq!((status, problem["code"].as_str()), (422, Some("invalid_feed_position")));
+    service.stop().await;
+}
+
+/// Processes' clocks differ, and on PostgreSQL joins are not committed in the order of their times.
+async fn who_joins_by_a_slower_clock_is_told_of(db: Database) {
+    let service = Service::start(&db).await;
+    let slower = StoreSettings {
+        clock: Arc::new(ManualClock::at(SystemClock.now() - TimeDelta::seconds(5))),
+        ..StoreSettings::default()
+    };
+    let slower = Service::with(config(&db), slower).await;
+    let (ada, ben) = (service.user("ada").await, slower.user("ben").await);
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    let mut socket = ada.listen(&code).await;
+    let stay = ben.join(&code).await["stay"].clone();
+    let joined = socket.event("USER_JOINED").await;
+    assert_eq!(joined["details"]["stay"], stay);
+    service.stop().await;
+    slower.stop().await;
+}
+
+async fn nobody_hears_what_was_before_they_came(db: Database) {
+    let service = Service::start(&db).await;
+    let [ada, ben, cyd] = service.users(["ada", "ben", "cyd"]).await;
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    ben.join(&code).await;
+    let before = ben.listen(&code).await.hello["position"].as_str().unwrap().to_owned();
+    ben.post(&format!("/rooms/{code}/leave")).await;
+    cyd.join(&code).await;
+    ben.join(&code).await;
+    cyd.post(&format!("/rooms/{code}/leave")).await;
+    // A position of their stay before.
+    let mut socket = ben.open(&behind(&code, &before)).await.unwrap();
+    let hello = socket.next().await;
+    assert_eq!(hello["participants"].as_array().unwrap().len(), 2, "{hello}");
+    assert_eq!(socket.event("USER_LEFT").await["actor"]["id"], cyd.id);
+    let begins = hello["position"].as_str().unwrap();
+    let mut socket = ben.open(&behind(&code, begins)).await.unwrap();
+    socket.next().await;
+    assert_eq!(socket.event("USER_LEFT").await["actor"]["id"], cyd.id);
     service.stop().await;
 }
 

@@ -76,7 +76,8 @@ impl FeedFilter {
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct FeedEvent {
-    /// The place behind it: whoever keeps this, after their work or in the same unit, goes on with the next event.
+    /// The place behind it: whoever keeps this, after their work or in the same unit, goes on with the next event of the same filter. It may
+    /// lie behind further events, which that filter left out.
     pub position: FeedPosition,
     /// The event, as the audit log has it.
     #[serde(flatten)]
