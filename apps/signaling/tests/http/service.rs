@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use conferencing_signaling::Config;
@@ -79,6 +79,12 @@ async fn the_page_runs_no_script_but_its_own(db: Database) {
     service.stop().await;
 }
 
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.map(|path| if path.is_dir() { files_in(&path) } else { vec![path] });
+    files.flatten().collect()
+}
+
 /// The routes as the source registers them, beside those of the description.
 async fn every_route_is_described(db: Database) {
     let service = Service::start(&db).await;
@@ -88,10 +94,9 @@ async fn every_route_is_described(db: Database) {
     assert!(served["openapi"].as_str().unwrap().starts_with("3."));
     let paths = served["paths"].as_object().unwrap();
     let methods: usize = paths.values().map(|path| path.as_object().unwrap().len()).sum();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/routes");
     let mut handlers = 0;
-    for file in std::fs::read_dir(source).unwrap() {
-        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+    for file in files_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/routes")) {
+        let text = std::fs::read_to_string(file).unwrap();
         handlers += text.matches("#[utoipa::path(").count();
         // What is described by no attribute is no part of the API: the description itself, and the page.
         let by_hand = text.matches(".route(\"").count();
