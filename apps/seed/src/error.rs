@@ -16,6 +16,9 @@ pub enum SeedError {
     /// The settings contradict each other or leave a limit.
     #[error("{0}")]
     Settings(String),
+    /// The database could not be migrated.
+    #[error(transparent)]
+    Migrate(#[from] conferencing_migration::MigrateError),
     /// The store refused or failed. What was written until then stays.
     #[error(transparent)]
     Store(#[from] conferencing_store::Error),

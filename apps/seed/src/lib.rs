@@ -9,9 +9,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Datelike, Utc};
+use conferencing_migration::MigrateError;
 use conferencing_store::clock::{Clock, SystemClock};
-use conferencing_store::{Actor, AuditFilter, ConnectSettings, Order, PageRequest, Store, StoreSettings};
-use sea_orm::{DatabaseConnection, DbBackend};
+use conferencing_store::{Actor, AuditFilter, ConnectSettings, Order, PageRequest, Store, StoreSettings, UserSearch};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use tokio::task::JoinSet;
 
 mod calendar;
@@ -60,6 +61,42 @@ pub fn connect_settings(workers: u16, others: ConnectSettings) -> ConnectSetting
         max_connections: others.max_connections.or(Some(u32::from(workers) * 2 + 2)),
         ..others
     }
+}
+
+/// How many people of a seed are asked for, the first organisation's first: it is begun before all others, so a run that failed early has
+/// left people of it.
+const ASKED_FOR: usize = 48;
+
+/// Applies the migrations that a database lacks, unless [`seed`] would refuse its events or these settings.
+///
+/// # Errors
+/// [`SeedError::NotEmpty`], [`SeedError::Settings`] before anything is written; [`SeedError::Migrate`].
+pub async fn migrate(db: &DatabaseConnection, settings: &SeedSettings) -> Result<(), SeedError> {
+    settings.checked()?;
+    if !settings.append && has_events(db).await? {
+        return Err(SeedError::NotEmpty);
+    }
+    conferencing_migration::migrate(db).await?;
+    Ok(())
+}
+
+/// By SQL, because no store opens a database that lacks migrations.
+async fn has_events(db: &DatabaseConnection) -> Result<bool, MigrateError> {
+    let backend = db.get_database_backend();
+    let table = match backend {
+        DbBackend::Sqlite => "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'audit_logs'",
+        _ => "SELECT 1 WHERE to_regclass('audit_logs') IS NOT NULL",
+    };
+    for sql in [table, "SELECT 1 FROM audit_logs LIMIT 1"] {
+        let found = db.query_one_raw(Statement::from_string(backend, sql)).await;
+        let found = found.map_err(|error| MigrateError::Database {
+            reason: error.to_string(),
+        })?;
+        if found.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Makes the platform that the settings describe, in a migrated database that `db` is a pool on. `tell` hears of events as they are
@@ -121,13 +158,24 @@ async fn refuse_what_is_there(
     if !settings.append {
         return Err(SeedError::NotEmpty);
     }
-    let someone = organisations.iter().flat_map(|one| &one.people).next();
-    if let Some(person) = someone
-        && store.users().find_for_login(&person.username).await?.is_some()
-    {
+    if is_used(store, organisations).await? {
         return Err(SeedError::SeedUsed { seed: settings.seed });
     }
     Ok(())
+}
+
+/// Whether people of this seed are there. Some of them leave the platform, and the erased ones have lost their names.
+async fn is_used(store: &Store, organisations: &[people::Organisation]) -> Result<bool, SeedError> {
+    let first = PageRequest::first(1, Order::OldestFirst).map_err(conferencing_store::Error::from)?;
+    for person in organisations.iter().flat_map(|one| &one.people).take(ASKED_FOR) {
+        // The name itself comes before all that go on behind it.
+        let named = UserSearch::username(&person.username);
+        let found = store.users().any().search(&named, &first).await?;
+        if found.items.iter().any(|user| user.username == person.username) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Seeder {

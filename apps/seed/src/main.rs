@@ -8,7 +8,7 @@ use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
 use chrono::{DateTime, DurationRound, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::Parser;
-use conferencing_seed::{SeedSettings, Size, connect_settings, seed};
+use conferencing_seed::{SeedSettings, Size, connect_settings, migrate, seed};
 use conferencing_store::clock::{Clock, SystemClock};
 use conferencing_store::entity::Secret;
 use conferencing_store::{ConnectSettings, Error, StoreSettings, connect};
@@ -106,7 +106,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     let db = connect::open(&url, &store_settings.connect).await?;
     if is_migrated {
-        conferencing_migration::migrate(&db).await?;
+        migrate(&db, &settings).await?;
     }
     let bar = if arguments.quiet {
         ProgressBar::hidden()

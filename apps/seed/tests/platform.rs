@@ -3,11 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use conferencing_migration::{MIGRATION_TABLE, Migrator, MigratorTrait};
 use conferencing_seed::{SeedError, SeedSettings, Size, Summary, connect_settings, seed};
-use conferencing_store::clock::{Clock, SystemClock};
-use conferencing_store::{Check, ConnectSettings, Durability, Severity, Store, StoreSettings};
+use conferencing_store::clock::{Clock, ManualClock, SystemClock};
+use conferencing_store::{
+    Actor, Check, ConnectSettings, Durability, Order, PageRequest, Severity, Store, StoreSettings,
+};
 use conferencing_testing::{Backend, Builder, TestStore, on_both_backends};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use sha2::{Digest, Sha256};
@@ -294,6 +299,56 @@ on_both_backends! {
             Err(SeedError::SeedUsed { seed: 43 })
         ));
         assert_eq!(digests(kit.db()).await, after);
+    }
+
+    async fn a_seed_is_known_though_its_first_people_have_left(kit: TestStore) {
+        let settings = SeedSettings {
+            size: Size::Events(600),
+            users: Some(24),
+            days: 10,
+            append: true,
+            ..settings(43)
+        };
+        filled(kit.db(), &settings).await.unwrap();
+        let later = StoreSettings {
+            clock: Arc::new(ManualClock::at(until())),
+            ..store_settings()
+        };
+        let store = Store::from_connection(kit.db().clone(), later).await.unwrap();
+        let accounts = store.acting(&Actor::system("accounts"));
+        let all = PageRequest::first(24, Order::OldestFirst).unwrap();
+        let people = store.users().list(&all).await.unwrap().items;
+        assert!(people.len() > 20);
+        for (number, person) in people.iter().enumerate() {
+            if number % 4 == 0 {
+                accounts.users().deactivate(person.id).await.unwrap();
+            } else {
+                accounts.users().erase(person.id).await.unwrap();
+            }
+        }
+        let before = digests(kit.db()).await;
+        assert!(matches!(
+            filled(kit.db(), &settings).await,
+            Err(SeedError::SeedUsed { seed: 43 })
+        ));
+        assert_eq!(digests(kit.db()).await, before);
+    }
+
+    async fn what_is_refused_is_not_migrated(kit: TestStore) {
+        kit.user("ada").await;
+        Migrator::down(kit.db(), Some(1)).await.unwrap();
+        let migrations = format!("SELECT CAST(version AS text) FROM {MIGRATION_TABLE} ORDER BY 1");
+        let before = texts(kit.db(), &migrations).await;
+        for (arguments, reason) in [(&["--events", "600"][..], "not empty"), (&["--days", "1"], "days")] {
+            let said = Command::new(env!("CARGO_BIN_EXE_conferencing-seed"))
+                .args(["--quiet", "--migrate", "--database-url", kit.url()])
+                .args(arguments)
+                .output()
+                .unwrap();
+            let reasons = String::from_utf8(said.stderr).unwrap();
+            assert!(!said.status.success() && reasons.contains(reason), "{reasons}");
+            assert_eq!(texts(kit.db(), &migrations).await, before, "{arguments:?}");
+        }
     }
 
     async fn settings_are_checked_before_anything_is_written(kit: TestStore) {

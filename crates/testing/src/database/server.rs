@@ -1,7 +1,8 @@
 //! A PostgreSQL server as all tests of this process use it: a thread that makes and drops their databases over a connection of its own.
 //!
 //! The thread outlives the runtimes of the tests. Its session holds an advisory lock for as long as the process lives; databases carry the
-//! lock's number in their names, so that the next process sees which of them nobody has any more, and drops these.
+//! lock's number in their names, so that the next process sees which of them nobody has any more, and drops these. PostgreSQL has the locks
+//! of each database apart, and the address may name any, so what another session holds is looked up for the whole server.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -193,6 +194,11 @@ impl Host {
         Ok(host)
     }
 
+    /// How long is waited before a lock is tried again. Those who let it go for each other do not meet again and again.
+    pub(super) fn pause(&self) -> Duration {
+        Duration::from_millis(15) + Duration::from_micros(u64::from(self.run.unsigned_abs() % 10_000))
+    }
+
     /// A number that no other process on this server has.
     async fn take_a_number(&mut self) -> Result<(), DbErr> {
         loop {
@@ -204,11 +210,25 @@ impl Host {
         }
     }
 
+    /// Whether this session has the lock now, and nobody else on this server has it, in whichever database.
     pub(super) async fn try_lock(&self, class: i32, number: i32) -> Result<bool, DbErr> {
         let rows = self
             .rows(&format!("SELECT pg_try_advisory_lock({class}, {number})"))
             .await?;
-        rows.first().map_or(Ok(false), |row| row.try_get_by_index(0))
+        if !rows.first().map_or(Ok(false), |row| row.try_get_by_index(0))? {
+            return Ok(false);
+        }
+        // In this order: of two who come at once in two databases both may let it go again, but they never both have it. 2 is for locks of
+        // two numbers.
+        let elsewhere = format!(
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = {class} AND objid = {number} AND objsubid = 2
+                AND granted AND pid <> pg_backend_pid()"
+        );
+        let is_alone = self.rows(&elsewhere).await?.is_empty();
+        if !is_alone {
+            self.unlock(class, number).await?;
+        }
+        Ok(is_alone)
     }
 
     pub(super) async fn unlock(&self, class: i32, number: i32) -> Result<(), DbErr> {

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) async fn ensure(host: &Host, key: &str, migrations: &Migrations) -> Result<String, SetUpError> {
     // Asked for again and again: a session that waits within a statement holds up CREATE INDEX CONCURRENTLY.
     while !host.try_lock(LOCK.0, LOCK.1).await? {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(host.pause()).await;
     }
     let made = make_unless_there(host, key, migrations).await;
     host.unlock(LOCK.0, LOCK.1).await?;

@@ -176,19 +176,57 @@ async fn processes_at_once_make_one_template_and_the_next_one_sweeps_behind_the_
     for child in &children {
         assert!(!left.contains(&database_of(&child.url)), "{left:?}");
     }
-    // The dead one's lock goes when the server notices; the next process to come then drops what it left.
+    until_swept(&alone, &dead);
+}
+
+/// The dead one's lock goes when the server notices; the next process to come then drops what it left, and nothing of the living.
+fn until_swept(alone: &Alone, dead: &Started) {
     until("the dead child's session is still there", || {
         let mut next = started(start("shared", &alone.url));
         let own = database_of(&next.url);
         drop(next.process.stdin.take());
         next.process.wait().unwrap().success() && own != database_of(&dead.url) && {
             let found = tokio::task::block_in_place(|| {
-                tokio::runtime::Handle::current().block_on(names(db, "conferencing_test_"))
+                tokio::runtime::Handle::current().block_on(names(&alone.db, "conferencing_test_"))
             });
-            assert!(found.contains(&database_of(kit.url())), "{found:?}");
+            assert!(found.contains(&database_of(alone.kit.url())), "{found:?}");
             !found.contains(&database_of(&dead.url))
         }
     });
+}
+
+/// PostgreSQL's advisory locks are of one database each.
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_whose_addresses_name_other_databases_of_the_server_live_too() {
+    let alone = Alone::start().await;
+    alone.db.execute_unprepared("CREATE DATABASE app").await.unwrap();
+    let app = alone.url.replace("/postgres?", "/app?");
+    let other = TestStore::builder().postgres_at(&app).open().await.unwrap();
+    alone.kit.user("ben").await;
+    let templates = alone.templates().await.len();
+    let children: Vec<Child> = (0..4)
+        .map(|child| start("shared", if child % 2 == 0 { &app } else { &alone.url }))
+        .collect();
+    let mut children: Vec<Started> = children.into_iter().map(started).collect();
+    let made = alone.templates().await;
+    assert_eq!(made.len(), templates + 1, "{made:?}");
+    let there = names(&alone.db, "conferencing_test_").await;
+    let urls = children.iter().map(|child| &*child.url);
+    for url in urls.chain([alone.kit.url(), other.url()]) {
+        assert!(there.contains(&database_of(url)), "{url} in {there:?}");
+    }
+    alone.kit.user("eve").await;
+    other.user("eve").await;
+
+    // What a dead one has left is dropped from there as well.
+    let mut dead = children.swap_remove(0);
+    dead.process.kill().unwrap();
+    dead.process.wait().unwrap();
+    until_swept(&alone, &dead);
+    for child in &mut children {
+        drop(child.process.stdin.take());
+        assert!(child.process.wait().unwrap().success());
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use conferencing_store::entity::{AuditAction, ParticipantRole};
 use conferencing_store::{Actor, Error};
-use conferencing_testing::{ExpectedEvent, TestStore, event, on_both_backends};
+use conferencing_testing::{Backend, ExpectedEvent, TestStore, event, on_both_backends};
+use sea_orm::TransactionTrait;
 use serde_json::json;
 
 /// What a failed expectation says.
@@ -104,5 +105,19 @@ on_both_backends! {
         unit.rooms().create(conferencing_store::NewRoom::titled(ada.id, "C")).await.unwrap();
         unit.roll_back().await.unwrap();
         kit.expect_no_events().await;
+    }
+
+    async fn what_is_committed_right_behind_the_read_is_left_to_the_next_expectation(kit: TestStore) {
+        let builder = match kit.backend() {
+            Backend::Sqlite => TestStore::builder().sqlite_file(),
+            Backend::Postgres => TestStore::builder().postgres(),
+        };
+        let kit = builder.settings(|settings| settings.connect.max_connections = Some(1)).open().await.unwrap();
+        // Who waits for the one connection has it in turn: the read, then the event, then whatever else the expectation asks.
+        let held = kit.db().begin().await.unwrap();
+        let system = kit.acting_as_system();
+        let late = async { system.nodes().register("late").await.unwrap() };
+        tokio::join!(kit.expect_no_events(), late, async { held.rollback().await.unwrap() });
+        kit.expect_events([event(AuditAction::MediaNodeRegistered).by_system("test")]).await;
     }
 }
