@@ -73,7 +73,8 @@ impl<'a> Sql<'a> {
         refused: Option<String>,
         sent: impl Future<Output = Result<T, DbErr>> + Send,
     ) -> Result<T, DbErr> {
-        let done = match refused {
+        let unsound = self.unit.and_then(OpenUnit::unsound);
+        let done = match refused.or(unsound.map(|error| error.to_string())) {
             Some(why) => Err(DbErr::Custom(why)),
             None => {
                 let begun = Instant::now();
@@ -129,7 +130,16 @@ fn refused(sql: &str) -> Option<String> {
             "{first} is not for own statements: a unit of work begins and ends its transaction"
         )),
         "INSERT" | "REPLACE" | "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" | "ALTER" | "DROP" => {
-            let table = words.find(|word| !is_between(word))?;
+            let mut between = Vec::new();
+            let table = words.find(|word| {
+                let is_name = !is_between(word);
+                between.push(word.to_ascii_uppercase());
+                is_name
+            })?;
+            if between.windows(2).any(|pair| pair == ["OR", "ROLLBACK"]) {
+                let why = "OR ROLLBACK is not for own statements: a unit of work begins and ends its transaction";
+                return Some(why.to_owned());
+            }
             let table = ours(&table)?;
             Some(format!(
                 "{first} of {table} is not for own statements: the store changes it, and records the change in the audit log"
@@ -203,6 +213,8 @@ mod tests {
             "INSERT INTO users(id) VALUES (1)",
             "COMMIT",
             ";; rollback",
+            "INSERT OR ROLLBACK INTO mine VALUES (1)",
+            "update or rollback mine set id = 1",
             "SAVEPOINT one",
         ] {
             assert!(refused(sql).is_some(), "{sql}");
@@ -216,6 +228,7 @@ mod tests {
             "INSERT INTO webhooks (id) VALUES (1)",
             "UPDATE user_notes SET text = 'DELETE FROM users'",
             "DELETE FROM mine.outbox",
+            "INSERT OR IGNORE INTO mine VALUES (1)",
             "CREATE TABLE users_of_mine (id int)",
             "WITH due AS (SELECT 1) SELECT * FROM due",
             "",

@@ -70,6 +70,20 @@ impl Noted {
             .unwrap_or_default()
     }
 
+    fn put_back(&self, taken: Vec<Notice>) {
+        if let Ok(mut attempts) = self.attempts.lock() {
+            attempts.splice(..0, taken);
+        }
+    }
+
+    /// By themselves, since their unit is undone.
+    async fn append_all(&self) {
+        if let Err(error) = Self::append(self.acting.clone(), self.take()).await {
+            // The refusal itself has been answered; that it could not be written down is for the operators.
+            tracing::error!(%error, "a refused attempt could not be appended to the audit log");
+        }
+    }
+
     /// Boxed, because what it awaits may end a unit of its own.
     fn append(acting: Acting, attempts: Vec<Notice>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
         Box::pin(async move {
@@ -184,6 +198,9 @@ impl OpenUnit {
 
     /// Tries an operation of another actor than the unit's own.
     pub(super) async fn attempt_by<O: Operation>(&self, actor: &Actor, operation: &O) -> Result<Attempt<O::Output>> {
+        if let Some(error) = self.unsound() {
+            return Err(error);
+        }
         let tried = self.try_it(actor, operation).await;
         let error = match tried {
             Ok(attempt) => return Ok(attempt),
@@ -231,8 +248,10 @@ impl OpenUnit {
         O::Output::read(&row).map(Attempt::Done)
     }
 
-    pub(super) async fn commit(self) -> Result<()> {
-        let spoiled = match self.health.load(Ordering::SeqCst) {
+    /// Why nothing more can come of it. PostgreSQL itself refuses what follows a failure; on SQLite the transaction goes on, or is over already,
+    /// and what follows would stand alone.
+    pub(super) fn unsound(&self) -> Option<Error> {
+        match self.health.load(Ordering::SeqCst) {
             SOUND => None,
             TRANSIENT_FAILURE => Some(Error::Transient {
                 reason: "one of the unit's statements failed for a passing reason".to_owned(),
@@ -240,17 +259,25 @@ impl OpenUnit {
             _ => Some(Error::Aborted {
                 reason: "the database had refused one of its statements",
             }),
-        };
-        if let Some(error) = spoiled {
+        }
+    }
+
+    pub(super) async fn commit(self) -> Result<()> {
+        if let Some(error) = self.unsound() {
             self.roll_back().await;
             return Err(error);
         }
-        for attempt in self.noted.take() {
-            self.attempt(&attempt).await?;
+        let attempts = self.noted.take();
+        for attempt in &attempts {
+            if let Err(error) = self.attempt(attempt).await {
+                self.noted.put_back(attempts);
+                self.roll_back().await;
+                return Err(error);
+            }
         }
         let dialect = self.context.dialect();
         let name = self.only.unwrap_or(faults::COMMIT);
-        let (transaction, turn, context) = (self.transaction, self.turn, self.context);
+        let (transaction, turn, context, noted) = (self.transaction, self.turn, self.context, self.noted);
         // In a task of its own, so that a caller who gives up waiting does not leave a COMMIT half sent.
         let committed = tokio::spawn(async move {
             let (faults, point) = (context.faults(), Point::new(name, PointKind::Commit));
@@ -265,21 +292,23 @@ impl OpenUnit {
             context.tell_committed();
             committed
         });
-        committed
+        let committed = committed
             .await
             .map_err(|_| Error::Indeterminate { during: "commit" })?
-            .map_err(|error| fault::read(dialect, &error, "commit", true))
+            .map_err(|error| fault::read(dialect, &error, "commit", true));
+        // Where nobody knows, they are with what nobody knows of.
+        if !matches!(committed, Ok(()) | Err(Error::Indeterminate { .. })) {
+            noted.put_back(attempts);
+            noted.append_all().await;
+        }
+        committed
     }
 
     /// What cannot be rolled back is a lost connection, which the server rolls back by itself.
     pub(super) async fn roll_back(self) {
         let _ = self.transaction.roll_back().await;
         drop(self.turn);
-        let attempts = self.noted.take();
-        if let Err(error) = Noted::append(self.noted.acting.clone(), attempts).await {
-            // The refusal itself has been answered; that it could not be written down is for the operators.
-            tracing::error!(%error, "a refused attempt could not be appended to the audit audit_log");
-        }
+        self.noted.append_all().await;
     }
 }
 

@@ -14,6 +14,7 @@ crate::cases![
     own_rows_and_ours_are_written_together,
     own_rows_are_gone_with_a_unit_that_fails,
     a_failure_that_was_swallowed_spoils_the_unit,
+    a_transaction_that_a_statement_ended_takes_nothing_more,
     a_missing_table_of_the_service_is_not_ours,
     a_passing_failure_of_an_own_statement_repeats_the_unit,
     ours_are_read_and_joined_and_not_written,
@@ -97,6 +98,44 @@ async fn a_failure_that_was_swallowed_spoils_the_unit(db: TestDb) {
     });
     assert!(matches!(done.await, Err(Error::Aborted { .. })));
     assert_eq!(deliveries(&raw).await, 0);
+}
+
+/// A trigger of the service's own may end SQLite's transaction. What follows must not stand alone, and the connection must be fit for others.
+async fn a_transaction_that_a_statement_ended_takes_nothing_more(db: TestDb) {
+    let raw = own_table(&db).await;
+    if db.backend == Backend::Sqlite {
+        raw.run(
+            "CREATE TRIGGER own_deliveries_kept BEFORE INSERT ON own_deliveries WHEN NEW.id = 1
+            BEGIN SELECT RAISE(ROLLBACK, 'not this one'); END",
+        )
+        .await;
+    } else {
+        raw.run("ALTER TABLE own_deliveries ADD CHECK (id <> 1)").await;
+    }
+    for name in ["ada", "ben"] {
+        let unit = db.store.begin(&Actor::system("test")).await.unwrap();
+        deliver(&unit, 2).await.unwrap();
+        assert!(matches!(deliver(&unit, 1).await, Err(Error::OwnSql { .. })));
+        let register = unit.users().register(new_user(name, None)).await;
+        assert!(matches!(register, Err(Error::Aborted { .. })), "{register:?}");
+        let later = unit
+            .sql()
+            .execute_unprepared("INSERT INTO own_deliveries (id) VALUES (3)")
+            .await;
+        assert!(later.is_err());
+        let committed = unit.commit().await;
+        assert!(matches!(committed, Err(Error::Aborted { .. })), "{committed:?}");
+    }
+    assert_eq!(
+        (deliveries(&raw).await, raw.number("SELECT count(*) FROM users").await),
+        (0, 0)
+    );
+    for id in 10..30 {
+        let unit = db.store.begin(&Actor::system("test")).await.unwrap();
+        deliver(&unit, id).await.unwrap();
+        unit.commit().await.unwrap();
+    }
+    assert_eq!(deliveries(&raw).await, 20);
 }
 
 async fn a_missing_table_of_the_service_is_not_ours(db: TestDb) {

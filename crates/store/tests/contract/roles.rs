@@ -8,6 +8,8 @@ use conferencing_store::{
     StoreSettings,
 };
 
+use sea_orm::ConnectionTrait;
+
 use crate::harness::{Backend, TestDb};
 use crate::wire::Wire;
 
@@ -18,6 +20,7 @@ crate::cases![
     who_may_change_roles,
     a_refused_attempt_is_in_the_audit_log_even_when_its_unit_rolls_back,
     a_refused_attempt_commits_with_its_unit_once,
+    a_refused_attempt_is_in_the_audit_log_even_when_its_units_commit_fails,
     the_last_one_out_ends_the_room_where_the_store_says_so,
     a_ban_and_a_change_of_role_are_one_statement_each,
 ];
@@ -242,6 +245,24 @@ async fn a_refused_attempt_commits_with_its_unit_once(db: TestDb) {
         .into_iter()
         .filter(|event| event.action() == "UNAUTHORIZED_ACCESS_ATTEMPT");
     assert_eq!(attempts.count(), 1);
+}
+
+async fn a_refused_attempt_is_in_the_audit_log_even_when_its_units_commit_fails(db: TestDb) {
+    let (owner, guest) = (db.user("owner").await, db.user("guest").await);
+    let room = db.room(&owner, 5).await;
+    db.seat(&room, &guest).await;
+    let raw = db.raw().await;
+    raw.run("CREATE TABLE own_parents (id integer PRIMARY KEY)").await;
+    raw.run("CREATE TABLE own_children (parent integer REFERENCES own_parents (id) DEFERRABLE INITIALLY DEFERRED)")
+        .await;
+    let unit = db.store.begin(&Actor::user(guest.id)).await.unwrap();
+    assert!(unit.rooms().end(room.id).await.is_err());
+    let orphan = "INSERT INTO own_children (parent) VALUES (7)";
+    unit.sql().execute_unprepared(orphan).await.unwrap();
+    assert!(unit.commit().await.is_err());
+    assert_eq!(raw.number("SELECT count(*) FROM own_children").await, 0);
+    let last = events(&db, &room).await.pop();
+    assert_eq!(last, Some(attempt(None, "end_room", ActorRole::Participant)));
 }
 
 async fn the_last_one_out_ends_the_room_where_the_store_says_so(db: TestDb) {
