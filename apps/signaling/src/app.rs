@@ -15,12 +15,14 @@ use tokio::sync::{RwLock as AsyncRwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TrackedFuture;
+use tracing::Instrument as _;
 
 use crate::auth::migrations::Migrator;
 use crate::auth::passwords::Passwords;
 use crate::config::Config;
 use crate::names::{Name, Names};
 use crate::presence::Presence;
+use crate::routes::events;
 use crate::webhook_signature::WebhookKey;
 use crate::{metering, routes};
 
@@ -40,6 +42,7 @@ struct Inner {
     /// One at a time begins anew.
     renewal: AsyncRwLock<()>,
     sockets: Arc<Semaphore>,
+    catching_up: Semaphore,
     webhooks: Option<WebhookKey>,
     metrics: PrometheusHandle,
     stopping: CancellationToken,
@@ -113,6 +116,7 @@ impl App {
             node: std::sync::RwLock::new(node),
             renewal: AsyncRwLock::default(),
             sockets,
+            catching_up: Semaphore::new(events::CATCHING_UP),
             webhooks,
             metrics,
             stopping: CancellationToken::new(),
@@ -121,11 +125,13 @@ impl App {
         app.spawn(app.clone().keep_alive());
         app.spawn(app.clone().look_for_silent());
         app.spawn(app.clone().tidy_up());
+        app.spawn(app.clone().keep_metrics_small());
         Ok(app)
     }
 
     /// Serves requests until `stop` is done, then lets those under way end, closes WebSockets with 1012 (their clients come back, to
-    /// another process or to this one's successor), and closes the store. Whatever has not ended by the configured time is cut off.
+    /// another process or to this one's successor), and closes the store. Whatever has not ended by the configured time, which is one for all of it,
+    /// ends with the process.
     ///
     /// Seats are not given up: whoever does not come back in time is found by the sweep of silent processes.
     ///
@@ -146,26 +152,28 @@ impl App {
         let serving = axum::serve(listener, service)
             .with_graceful_shutdown(signal)
             .into_future();
+        let ending = async {
+            serving.await?;
+            self.end().await
+        };
         let limit = async {
             self.stopping().cancelled().await;
             tokio::time::sleep(self.config().shutdown_time()).await;
         };
         tokio::select! {
-            served = serving => served?,
-            () = limit => tracing::warn!("requests that were under way are cut off"),
+            ended = ending => ended,
+            // The store is not closed then: that waits for who works with it.
+            () = limit => {
+                tracing::warn!("requests and WebSockets that were open are cut off");
+                Ok(())
+            }
         }
-        self.stop().await
     }
 
-    async fn stop(self) -> Result<(), StartError> {
+    async fn end(&self) -> Result<(), StartError> {
         self.0.stopping.cancel();
         self.0.tasks.close();
-        if tokio::time::timeout(self.config().shutdown_time(), self.0.tasks.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!("WebSockets that were open are cut off");
-        }
+        self.0.tasks.wait().await;
         self.store().close().await?;
         tracing::info!("stopped");
         Ok(())
@@ -198,6 +206,11 @@ impl App {
         &self.0.sockets
     }
 
+    /// Turns of those who read what they have missed.
+    pub(crate) fn catching_up(&self) -> &Semaphore {
+        &self.0.catching_up
+    }
+
     pub(crate) fn webhooks(&self) -> Option<&WebhookKey> {
         self.0.webhooks.as_ref()
     }
@@ -219,6 +232,18 @@ impl App {
     /// What a WebSocket does; the service waits for it when it stops.
     pub(crate) fn tracked<F: Future>(&self, work: F) -> TrackedFuture<F> {
         self.0.tasks.track_future(work)
+    }
+
+    /// Does it to its end even if the request is given up meanwhile: for what must follow a commit.
+    pub(crate) async fn to_its_end<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        match self.0.tasks.spawn(work.in_current_span()).await {
+            Ok(done) => done,
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends, and this with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
     }
 
     /// The media node that this process is.

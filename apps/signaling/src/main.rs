@@ -36,9 +36,13 @@ async fn run(config: Config) -> Result<(), StartError> {
             _ = interrupted.recv() => {}
         }
     };
-    let listen = config.listen;
-    let app = App::start(config).await?;
-    let listener = TcpListener::bind(listen).await?;
+    // First the port: a second process by mistake must not take the first one's name over.
+    let listener = TcpListener::bind(config.listen).await?;
+    let mut stop = Box::pin(stop);
+    let app = tokio::select! {
+        app = App::start(config) => app?,
+        () = &mut stop => return Ok(()),
+    };
     tracing::info!("listening on http://{}", listener.local_addr()?);
     app.serve(listener, stop).await
 }

@@ -11,6 +11,10 @@ use crate::auth::sessions;
 const SWEEP: u16 = 100;
 /// How long after a beat that failed the next one is tried.
 const BEAT_AGAIN: Duration = Duration::from_secs(1);
+/// How many deliveries one purge of the inbox takes.
+const DELIVERIES: u16 = 1000;
+/// How often what was measured is put into its buckets.
+const MEASURES: Duration = Duration::from_secs(5);
 /// Of the media server's webhooks: it repeats itself for minutes.
 const KEEP_INBOX: Duration = Duration::from_hours(7 * 24);
 
@@ -72,18 +76,46 @@ impl App {
         Ok(())
     }
 
-    /// Ends rooms that are empty for long, erases guests who were not seen, and forgets sessions and webhooks that are of no use.
+    /// Puts what was measured into its buckets, whether anybody asks for the metrics or not; until the service stops.
+    pub(crate) async fn keep_metrics_small(self) {
+        while self.pause(MEASURES).await {
+            self.metrics().run_upkeep();
+        }
+    }
+
+    /// Ends rooms that are empty for long, erases guests who were not seen, and forgets sessions and webhooks that are of no use: all of it, however
+    /// much has come together, and each even if another fails.
     ///
     /// # Errors
-    /// Of the store; what was done before stays.
+    /// Of the store, the first; what was done stays.
     pub async fn tidy_up_once(&self) -> Result<(), Error> {
-        let acting = self.store().acting(&Actor::system("upkeep"));
-        acting.rooms().sweep_empty(SWEEP).await?;
-        acting.users().sweep_guests(self.config().guest_time(), SWEEP).await?;
-        acting.inbox().purge(KEEP_INBOX, 1000).await?;
+        let swept = [
+            self.end_empty_rooms().await,
+            self.erase_guests().await,
+            self.purge_inbox().await,
+        ];
         if let Err(error) = sessions::purge(&self.store().sql(), self.now()).await {
             tracing::warn!("sessions that ran out were not deleted: {error}");
         }
+        swept.into_iter().collect()
+    }
+
+    async fn end_empty_rooms(&self) -> Result<(), Error> {
+        let acting = self.store().acting(&Actor::system("upkeep"));
+        while acting.rooms().sweep_empty(SWEEP).await?.len() == usize::from(SWEEP) {}
+        Ok(())
+    }
+
+    async fn erase_guests(&self) -> Result<(), Error> {
+        let acting = self.store().acting(&Actor::system("upkeep"));
+        let idle = self.config().guest_time();
+        while acting.users().sweep_guests(idle, SWEEP).await?.len() == usize::from(SWEEP) {}
+        Ok(())
+    }
+
+    async fn purge_inbox(&self) -> Result<(), Error> {
+        let acting = self.store().acting(&Actor::system("upkeep"));
+        while acting.inbox().purge(KEEP_INBOX, DELIVERIES).await? == u64::from(DELIVERIES) {}
         Ok(())
     }
 }

@@ -59,12 +59,12 @@ fn client_address(headers: &HeaderMap, peer: Option<IpAddr>, hops: usize) -> Opt
         return peer.map(|peer| peer.to_canonical());
     }
     let lines = headers.get_all("x-forwarded-for").into_iter();
-    let texts = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','));
-    let addresses: Vec<&str> = texts.map(str::trim).collect();
+    // Whatever bytes the client wrote: what the proxies appended behind them counts.
+    let addresses: Vec<&[u8]> = lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .collect();
     let address = addresses.len().checked_sub(hops).and_then(|at| addresses.get(at))?;
-    address.parse().ok()
+    std::str::from_utf8(address).ok()?.trim().parse().ok()
 }
 
 impl FromRequestParts<App> for Client {
@@ -189,6 +189,13 @@ mod tests {
             assert_eq!(client_address(&of, peer, hops), address);
         }
         assert_eq!(client_address(&forwarded(&["rubbish"]), peer, 1), None);
+        let mut headers = HeaderMap::new();
+        let value = header::HeaderValue::from_bytes(b"\xff, 2.2.2.2").unwrap();
+        headers.append("x-forwarded-for", value);
+        assert_eq!(
+            (client_address(&headers, peer, 1), client_address(&headers, peer, 2)),
+            (ip(2), None)
+        );
         assert_eq!(client_address(&HeaderMap::new(), peer, 1), None);
     }
 

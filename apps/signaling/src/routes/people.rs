@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use chrono::{DateTime, TimeDelta, Utc};
 use conferencing_store::authority::ActorRole;
-use conferencing_store::entity::{MediaNodeId, ParticipantRole, RoomId, UserId};
+use conferencing_store::entity::{ParticipantRole, RoomId, UserId};
 use conferencing_store::page::Order;
-use conferencing_store::{Actor, Error, Rejected, Unit};
+use conferencing_store::{Actor, Error, Unit};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -49,21 +49,6 @@ pub(crate) struct NewBan {
 }
 
 impl App {
-    /// Seats somebody by `seat`, on this process's node; once more, on a new one, where the node was taken for dead.
-    async fn on_our_node<T, F>(&self, seat: impl Fn(MediaNodeId) -> F) -> Result<T, Error>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let node = self.node();
-        match seat(node).await {
-            Err(Error::Rejected(Rejected::NodeLost { node: lost, .. })) if lost == node => {
-                self.begin_anew().await?;
-                seat(self.node()).await
-            }
-            outcome => outcome,
-        }
-    }
-
     /// What the caller is to the room; those who are nothing to it see nobody.
     pub(crate) async fn role_in(&self, caller: &Caller, room: RoomId) -> Result<ActorRole, Problem> {
         let acting = self.store().acting(&caller.actor());
@@ -81,16 +66,20 @@ pub(crate) async fn join(
 ) -> Result<Json<SeatView>, Problem> {
     let (room, acting) = app.acting_in(&caller, &code).await?;
     let user = caller.id();
-    let seat = app
-        .on_our_node(|node| {
+    let service = app.clone();
+    let taken = async move {
+        let take = |node| {
             let acting = acting.clone();
             async move {
                 let role = ParticipantRole::Participant;
                 acting.participants().join_on(room.id, user, role, node).await
             }
-        })
-        .await?;
-    app.expect_socket(seat.id);
+        };
+        let seat = service.on_our_node(take).await?;
+        service.expect_socket(seat.id);
+        Ok::<_, Error>(seat)
+    };
+    let seat = app.to_its_end(taken).await?;
     Ok(Json(SeatView::from(&seat)))
 }
 
@@ -106,21 +95,24 @@ pub(crate) async fn visit(
 ) -> Result<impl IntoResponse, Problem> {
     let room = app.room(&code).await?.id;
     let time = TimeDelta::from_std(app.config().guest_time()).unwrap_or(TimeDelta::hours(1));
-    let (actor, now, name) = (client.acts(Actor::system("door")), app.now(), &name.display_name);
+    let (actor, now, service) = (client.acts(Actor::system("door")), app.now(), app.clone());
     // Guest, seat and session are there together or not at all: who is not let in leaves no guest behind.
-    let admitted = app
-        .on_our_node(|node| {
-            app.store().transact(&actor, move |unit: Unit| async move {
+    let admitted = async move {
+        let name = &name.display_name;
+        let admit = |node| {
+            service.store().transact(&actor, move |unit: Unit| async move {
                 let guest = unit.users().admit_guest(name).await?;
                 let role = ParticipantRole::Participant;
                 let seat = unit.participants().join_on(room, guest.id, role, node).await?;
                 let session = opened(&unit, guest.id, now, time).await?;
                 Ok::<_, Error>((guest, seat, session))
             })
-        })
-        .await?;
-    let (guest, seat, (token, expires_at)) = admitted;
-    app.expect_socket(seat.id);
+        };
+        let admitted = service.on_our_node(admit).await?;
+        service.expect_socket(admitted.1.id);
+        Ok::<_, Error>(admitted)
+    };
+    let (guest, seat, (token, expires_at)) = app.to_its_end(admitted).await?;
     let session = SessionView {
         token: token.expose().to_owned(),
         expires_at,

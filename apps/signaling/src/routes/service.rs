@@ -64,7 +64,6 @@ pub(crate) async fn ready(State(app): State<App>) -> Result<Json<Ready>, Problem
 #[utoipa::path(get, path = "/metrics", tag = "service", responses((status = 200, body = String, content_type = "text/plain")))]
 pub(crate) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     app.store().pool_usage();
-    app.metrics().run_upkeep();
     let text = app.metrics().render();
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],

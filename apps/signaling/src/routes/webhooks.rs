@@ -2,6 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};
 use conferencing_store::entity::{ParticipantId, RoomId};
@@ -100,10 +101,15 @@ pub struct Answer {
 }
 
 /// Takes a webhook of the media server in, once. Signed as Standard Webhooks has it: `webhook-id`, `webhook-timestamp`, `webhook-signature`.
-/// Anything but 200 means that nothing was done: deliver it again.
+/// Anything but 200 means that nothing was done, or that nobody knows: deliver it again.
 #[utoipa::path(post, path = "/webhooks/media", tag = "webhooks", request_body = Webhook, responses(
     (status = 200, body = Answer), (status = 401, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem)))]
-pub(crate) async fn receive(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Json<Answer>, Problem> {
+pub(crate) async fn receive(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Answer>, Problem> {
+    let body = body?;
     let key = app.webhooks().ok_or_else(|| {
         let detail = "no webhooks are expected: SIGNALING_WEBHOOK_SECRET is not set";
         Problem::new(StatusCode::NOT_FOUND, "no_webhooks", detail)
@@ -114,6 +120,15 @@ pub(crate) async fn receive(State(app): State<App>, headers: HeaderMap, body: By
     })?;
     let webhook: Webhook = serde_json::from_slice(&body)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "malformed_body", error.to_string()))?;
+    if let MediaEvent::ParticipantJoined { stay } = webhook.event {
+        // A question, which has the same answer each time that it is asked: it may have been lost.
+        let seat = app.store().participants().get(stay).await?;
+        let outcome = match seat.left_at {
+            None => Outcome::Done,
+            Some(_) => Outcome::Disconnect,
+        };
+        return Ok(Json(Answer { outcome }));
+    }
     let webhook = &webhook;
     let work = |unit: Unit| async move {
         match unit.inbox().once(SOURCE, id).await? {
@@ -130,13 +145,8 @@ pub(crate) async fn receive(State(app): State<App>, headers: HeaderMap, body: By
 
 async fn act(unit: &Unit, webhook: &Webhook) -> Result<Outcome, Error> {
     match &webhook.event {
-        MediaEvent::ParticipantJoined { stay } => {
-            let seat = unit.participants().get(*stay).await?;
-            return Ok(match seat.left_at {
-                None => Outcome::Done,
-                Some(_) => Outcome::Disconnect,
-            });
-        }
+        // Answered without the inbox.
+        MediaEvent::ParticipantJoined { .. } => {}
         MediaEvent::ParticipantLeft { stay, connection_lost } => {
             let reason = match connection_lost {
                 true => LeaveReason::LostConnection,

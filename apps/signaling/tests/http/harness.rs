@@ -9,7 +9,7 @@ use std::time::Duration;
 use conferencing_migration::{Migrator, MigratorTrait};
 use conferencing_signaling::{App, Config};
 use conferencing_store::StoreSettings;
-use conferencing_store::sea_orm::{ConnectionTrait, Statement};
+use conferencing_store::sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait};
 use conferencing_testing::{Builder, TestStore};
 use futures_util::StreamExt;
 use libtest_mimic::{Arguments, Trial};
@@ -116,6 +116,13 @@ impl Database {
     /// SQL past the store.
     pub async fn run(&self, sql: &str) {
         self.kit.db().execute_unprepared(sql).await.unwrap();
+    }
+
+    /// Every room's row is held until this ends: on SQLite all that changes waits for it, on PostgreSQL what changes a room.
+    pub async fn hold_rooms(&self) -> DatabaseTransaction {
+        let held = self.kit.db().begin().await.unwrap();
+        held.execute_unprepared("UPDATE rooms SET title = title").await.unwrap();
+        held
     }
 
     pub async fn number(&self, sql: &str) -> i64 {

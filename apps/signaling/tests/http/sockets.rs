@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use conferencing_store::StoreSettings;
 use conferencing_store::clock::{Clock, ManualClock, SystemClock};
+use conferencing_store::entity::{ParticipantRole, RecordingId};
+use conferencing_store::{Actor, Error, MediaKind, Observation, StoreSettings, Unit};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Service, config};
+use crate::harness::{Backend, Database, Service, config, soon};
 
 cases![
     a_socket_tells_what_happens_in_the_room,
@@ -16,6 +17,10 @@ cases![
     a_socket_goes_on_behind_a_position,
     who_joins_by_a_slower_clock_is_told_of,
     nobody_hears_what_was_before_they_came,
+    a_position_that_never_was_hides_nothing,
+    who_missed_too_much_begins_anew,
+    what_a_recorder_says_is_for_operators,
+    a_join_that_is_cut_off_leaves_no_seat_behind,
     a_ticket_opens_one_socket,
     sockets_are_for_those_who_are_present,
     a_seat_is_kept_while_its_person_comes_back,
@@ -136,7 +141,7 @@ async fn an_end_closes_every_socket(db: Database) {
     let code = ada.room(json!({})).await;
     ben.join(&code).await;
     let mut of_ben = ben.listen(&code).await;
-    let system = service.app.store().acting(&conferencing_store::Actor::system("test"));
+    let system = service.app.store().acting(&Actor::system("test"));
     system.users().deactivate(ben.id.parse().unwrap()).await.unwrap();
     assert_eq!(of_ben.closed().await, ("signed_out".to_owned(), 4006));
     service.stop().await;
@@ -216,6 +221,130 @@ async fn nobody_hears_what_was_before_they_came(db: Database) {
     service.stop().await;
 }
 
+/// A position is a client's text. One of the future must not skip what ends their own seat.
+async fn a_position_that_never_was_hides_nothing(db: Database) {
+    let service = Service::start(&db).await;
+    let (ada, ben) = (service.user("ada").await, service.user("ben").await);
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    ben.join(&code).await;
+    let forged: &[&str] = match db.backend {
+        Backend::Sqlite => &["sqlite;9000000000000000000", "sqlite;0"],
+        Backend::Postgres => &[
+            "postgres;9000000000000000000:9000000000000000000:",
+            "postgres;3:3:;9000000000000000000:9000000000000000000:;0",
+            "postgres;3:3:",
+        ],
+    };
+    let mut sockets = Vec::new();
+    for position in forged {
+        let mut socket = ben.open(&behind(&code, position)).await.unwrap();
+        assert_eq!(socket.next().await["type"], "hello");
+        sockets.push(socket);
+    }
+    ada.ok(
+        Method::POST,
+        &format!("/rooms/{code}/participants/{}/kick", ben.id),
+        json!({}),
+    )
+    .await;
+    for mut socket in sockets {
+        // And nothing of what was before they came.
+        assert_eq!(socket.event("USER_KICKED").await["target"]["id"], ben.id);
+        assert_eq!(socket.closed().await, ("kicked".to_owned(), 4001));
+    }
+    service.stop().await;
+}
+
+async fn who_missed_too_much_begins_anew(db: Database) {
+    let service = Service::start(&db).await;
+    let ada = service.user("ada").await;
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    let position = ada.listen(&code).await.hello["position"].as_str().unwrap().to_owned();
+    let store = service.app.store();
+    let room = store.rooms().find_by_code(&code).await.unwrap().unwrap().id;
+    let target = ada.id.parse().unwrap();
+    let mute = async |times: usize| {
+        let work = |unit: Unit| async move {
+            for _ in 0..times {
+                let kind = MediaKind::Audio;
+                unit.audit()
+                    .append(Some(room), Observation::UserMuted { target, kind })
+                    .await?;
+            }
+            Ok::<_, Error>(())
+        };
+        store.transact(&Actor::system("test"), work).await.unwrap();
+    };
+    for missed in [2_000, 1] {
+        mute(missed).await;
+        let mut socket = ada.open(&behind(&code, &position)).await.unwrap();
+        let hello = socket.next().await;
+        assert_eq!(
+            hello["position"] == json!(position),
+            missed == 2_000,
+            "{missed}: {hello}"
+        );
+        if missed == 2_000 {
+            for _ in 0..missed {
+                socket.event("USER_MUTED").await;
+            }
+        }
+        mute(1).await;
+        socket.event("USER_MUTED").await;
+    }
+    service.stop().await;
+}
+
+async fn what_a_recorder_says_is_for_operators(db: Database) {
+    let service = Service::start(&db).await;
+    let ada = service.user("ada").await;
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    let recording = ada
+        .ok(Method::POST, &format!("/rooms/{code}/recordings"), json!({}))
+        .await["id"]
+        .clone();
+    let mut socket = ada.listen(&code).await;
+    let recording: RecordingId = recording.as_str().unwrap().parse().unwrap();
+    let system = service.app.store().acting(&Actor::system("test"));
+    system
+        .recordings()
+        .fail(recording, "bucket-7.internal: no space")
+        .await
+        .unwrap();
+    let failed = socket.event("RECORDING_FAILED").await;
+    assert_eq!(failed["details"].get("message"), None, "{failed}");
+    service.stop().await;
+}
+
+/// The request is given up while it waits: the seat is taken all the same, and given up like that of anybody who does not come.
+async fn a_join_that_is_cut_off_leaves_no_seat_behind(db: Database) {
+    let mut config = config(&db);
+    (config.seat_grace_seconds, config.request_seconds) = (0, 1);
+    let service = Service::with(config, StoreSettings::default()).await;
+    let (ada, ben) = (service.user("ada").await, service.user("ben").await);
+    let code = ada.room(json!({"require_auth": false})).await;
+    for (path, body) in [("join", Value::Null), ("guests", json!({"display_name": "Guest"}))] {
+        let held = db.hold_rooms().await;
+        let (status, problem) = ben.send(Method::POST, &format!("/rooms/{code}/{path}"), body).await;
+        assert_eq!((status, problem["code"].as_str()), (503, Some("request_timed_out")));
+        held.rollback().await.unwrap();
+        let closed = "SELECT count(*) FROM room_participants WHERE left_at IS NOT NULL";
+        let so_far = i64::from(path == "guests");
+        soon(async {
+            while db.number(closed).await == so_far {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    let left = "SELECT count(*) FROM audit_logs WHERE action = 'USER_LEFT'";
+    assert_eq!(db.number(left).await, 2);
+    service.stop().await;
+}
+
 async fn a_ticket_opens_one_socket(db: Database) {
     let (here, there) = (Service::start(&db).await, Service::start(&db).await);
     let ada = here.user("ada").await;
@@ -276,7 +405,7 @@ async fn a_seat_without_a_socket_is_given_up(db: Database) {
     let [ada, ben, cyd] = service.users(["ada", "ben", "cyd"]).await;
     let code = ada.room(json!({})).await;
     // Joined past the service, so that nobody waits for these sockets.
-    let system = service.app.store().acting(&conferencing_store::Actor::system("test"));
+    let system = service.app.store().acting(&Actor::system("test"));
     let room = service
         .app
         .store()
@@ -287,7 +416,7 @@ async fn a_seat_without_a_socket_is_given_up(db: Database) {
         .unwrap()
         .id;
     for user in [&ada, &ben] {
-        let role = conferencing_store::entity::ParticipantRole::Participant;
+        let role = ParticipantRole::Participant;
         system
             .participants()
             .join(room, user.id.parse().unwrap(), role)

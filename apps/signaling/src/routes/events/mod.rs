@@ -7,6 +7,7 @@ mod messages;
 mod socket;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -14,10 +15,11 @@ use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use conferencing_store::entity::{AuditAction, ParticipantId, room_participant};
+use conferencing_store::entity::{AuditAction, MediaNodeId, ParticipantId, RoomId, UserId, room_participant};
 use conferencing_store::feed::FeedFilter;
 use conferencing_store::page::MAX_PAGE_SIZE;
 use conferencing_store::{Actor, AuditEvent, Change, Error, FeedEvent, FeedPosition, SeatOrBan};
+use futures_util::stream::{self, StreamExt as _};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -51,6 +53,14 @@ const TOLD: [AuditAction; 18] = [
 
 /// The longest message of a client that is read: none has anything to say.
 const LONGEST: usize = 4096;
+/// How many sockets one seat may have open at a process: windows of one person, not more.
+const SOCKETS_OF_A_SEAT: usize = 8;
+/// How many clients of a process may read at once what they have missed, which may be much.
+pub(crate) const CATCHING_UP: usize = 2;
+/// How long a client waits for its turn to do so.
+const CATCH_UP_WAIT: Duration = Duration::from_secs(5);
+/// How many events of the room may have been missed.
+const MISSED: usize = 2_000;
 
 /// How to open it.
 #[derive(Deserialize, IntoParams)]
@@ -58,7 +68,7 @@ const LONGEST: usize = 4096;
 pub(crate) struct Opening {
     /// A ticket, for clients that send neither cookie nor header.
     ticket: Option<String>,
-    /// The position of the last event that was heard: those behind it are told first.
+    /// The position of the last event that was heard: those behind it are told first, 2,000 at most; who has missed more begins anew.
     after: Option<String>,
 }
 
@@ -98,75 +108,135 @@ pub(crate) async fn open(
         )
         .retry_after(5)
     })?;
-    // The position first, then the seat: what ends the seat from here on is behind the position.
-    let (after, is_given) = match &opening.after {
-        Some(after) => (after.parse()?, true),
-        None => (app.store().feed().now().await?, false),
-    };
-    let SeatOrBan::Seat(seat) = app.store().participants().standing(room, caller.id()).await? else {
-        return Err(Problem::new(StatusCode::CONFLICT, "not_present", "join the room first"));
-    };
     let filter = FeedFilter {
         room: Some(room),
         actions: TOLD.to_vec(),
         ..FeedFilter::default()
     };
-    let position = if is_given {
-        not_before_join(&app, &filter, seat.id, after).await?
-    } else {
-        after
+    // The place in the feed first, then the seat: what ends the seat from here on is heard.
+    let beginning = match &opening.after {
+        Some(after) => {
+            let seat = seat_in(&app, room, caller.id()).await?.id;
+            catch_up(&app, &filter, seat, after.parse()?).await?
+        }
+        None => Beginning::now(&app).await?,
     };
-    take_over(&app, &seat).await?;
-    let events = app.store().feed().subscribe(filter, Some(position.clone())).await?;
-    let counted = app.socket_opened(seat.id);
+    let seat = seat_in(&app, room, caller.id()).await?;
+    if beginning.seat.is_some_and(|caught_up| caught_up != seat.id) {
+        return Err(not_present());
+    }
+    let counted = app.socket_opened(seat.id, SOCKETS_OF_A_SEAT).ok_or_else(|| {
+        let detail = "this seat has as many WebSockets as it takes";
+        Problem::new(StatusCode::CONFLICT, "too_many_sockets_of_a_seat", detail)
+    })?;
+    app.on_our_node(|node| take_over(&app, &seat, node)).await?;
+    let events = app.store().feed().subscribe(filter, Some(beginning.goes_on)).await?;
+    let missed = stream::iter(beginning.missed.into_iter().map(Ok));
     let open = Socket {
         app: app.clone(),
         room,
         seat: seat.id,
         caller,
-        events: Box::pin(events),
+        events: Box::pin(missed.chain(events)),
         _counted: counted,
         _permit: permit,
     };
     let open = move |socket: WebSocket| async move {
         let app = open.app.clone();
-        let task = app.tracked(open.run(socket, position));
+        let task = app.tracked(open.run(socket, beginning.position));
         task.await;
     };
-    Ok(upgrade.max_message_size(LONGEST).on_upgrade(open))
+    let upgrade = upgrade.max_frame_size(LONGEST).max_message_size(LONGEST);
+    Ok(upgrade.on_upgrade(open))
 }
 
-/// The position, or the place behind the seat's own join if that comes later: what was before they came is not for them. Times do not tell,
-/// since joins at once are committed in another order than the one in which they began.
-async fn not_before_join(
+fn not_present() -> Problem {
+    Problem::new(StatusCode::CONFLICT, "not_present", "join the room first")
+}
+
+async fn seat_in(app: &App, room: RoomId, user: UserId) -> Result<room_participant::Model, Problem> {
+    match app.store().participants().standing(room, user).await? {
+        SeatOrBan::Seat(seat) => Ok(seat),
+        _ => Err(not_present()),
+    }
+}
+
+/// Where a socket begins.
+struct Beginning {
+    /// What it is told to be behind.
+    position: FeedPosition,
+    /// What lies between there and `goes_on`.
+    missed: Vec<FeedEvent>,
+    /// Where the subscription takes over. The database's own word, whatever the client asked for.
+    goes_on: FeedPosition,
+    /// Whose events `missed` has, if they were looked for.
+    seat: Option<ParticipantId>,
+}
+
+impl Beginning {
+    async fn now(app: &App) -> Result<Self, Error> {
+        let now = app.store().feed().now().await?;
+        Ok(Self {
+            position: now.clone(),
+            missed: Vec::new(),
+            goes_on: now,
+            seat: None,
+        })
+    }
+}
+
+/// Reads what a client has missed behind `after`, but nothing from before the join of this seat: that is not for them. The feed's order tells,
+/// and not times, since joins at once are committed in another order than the one in which they began. The seat must have been there before.
+///
+/// The position is a client's text, and may be any. So it decides about what is read here and nothing else; at most [`CATCHING_UP`] do that at
+/// once; and who has missed more than [`MISSED`] begins with what is now, as who asks for nothing.
+async fn catch_up(
     app: &App,
     filter: &FeedFilter,
     seat: ParticipantId,
     after: FeedPosition,
-) -> Result<FeedPosition, Error> {
+) -> Result<Beginning, Error> {
     let is_own_join = |event: &FeedEvent| {
         let AuditEvent::Change(change) = &event.entry.event else {
             return false;
         };
         matches!(change, Change::UserJoined { stay, .. } if *stay == seat)
     };
-    let mut read = after.clone();
+    let Ok(Ok(_turn)) = tokio::time::timeout(CATCH_UP_WAIT, app.catching_up().acquire()).await else {
+        return Beginning::now(app).await;
+    };
+    let (mut position, mut missed) = (after.clone(), Vec::new());
+    let mut read = after;
+    let mut looked_at = 0;
     loop {
         // By the filter of the subscription: a position skips what its filter leaves out.
         let batch = app.store().feed().read(filter, &read, MAX_PAGE_SIZE).await?;
-        if let Some(join) = batch.events.into_iter().find(is_own_join) {
-            return Ok(join.position);
+        looked_at += batch.events.len();
+        if looked_at > MISSED {
+            return Beginning::now(app).await;
+        }
+        for event in batch.events {
+            if is_own_join(&event) {
+                missed.clear();
+                position = event.position;
+            } else {
+                missed.push(event);
+            }
         }
         if batch.is_end {
-            return Ok(after);
+            return Ok(Beginning {
+                position,
+                missed,
+                goes_on: batch.position,
+                seat: Some(seat),
+            });
         }
         read = batch.position;
     }
 }
 
-/// From now on the seat is this process's.
-async fn take_over(app: &App, seat: &room_participant::Model) -> Result<(), Error> {
-    let node = app.node();
+/// From now on the seat is served by this node, if it was not.
+async fn take_over(app: &App, seat: &room_participant::Model, node: MediaNodeId) -> Result<(), Error> {
     if seat.node_id == Some(node) {
         return Ok(());
     }

@@ -107,6 +107,20 @@ impl Socket {
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return Ok(Some((Closing::Restart, None))),
+                _ = pings.tick() => {
+                    if unanswered >= UNANSWERED {
+                        return Err(Gone);
+                    }
+                    unanswered += 1;
+                    send(socket, Message::Ping(axum::body::Bytes::new())).await?;
+                }
+                _ = sessions.tick() => {
+                    let key = self.caller.session.clone();
+                    let found = sessions::find_by_key(&self.app.store().sql(), key, self.app.now()).await;
+                    if matches!(found, Ok(None)) {
+                        return Ok(Some((Closing::SignedOut, None)));
+                    }
+                }
                 event = self.events.next() => match event {
                     Some(Ok(event)) => {
                         if let Some(closing) = self.hear(socket, event).await? {
@@ -122,20 +136,6 @@ impl Socket {
                     // Nobody is asked anything.
                     Some(Ok(_)) => {}
                 },
-                _ = pings.tick() => {
-                    if unanswered >= UNANSWERED {
-                        return Err(Gone);
-                    }
-                    unanswered += 1;
-                    send(socket, Message::Ping(axum::body::Bytes::new())).await?;
-                }
-                _ = sessions.tick() => {
-                    let key = self.caller.session.clone();
-                    let found = sessions::find_by_key(&self.app.store().sql(), key, self.app.now()).await;
-                    if matches!(found, Ok(None)) {
-                        return Ok(Some((Closing::SignedOut, None)));
-                    }
-                }
             }
         }
     }
@@ -178,6 +178,12 @@ impl Socket {
                 .and_then(|value| serde_json::from_value(value.get("details")?.get("target")?.clone()).ok()),
         };
         let mut details = details(&entry.event);
+        // What the recorder says is for operators: it may name hosts and files.
+        if matches!(entry.event, AuditEvent::Change(Change::RecordingFailed { .. }))
+            && let Some(details) = details.as_object_mut()
+        {
+            details.remove("message");
+        }
         // Why somebody was put out is between them and who did it.
         let put_out = matches!(
             entry.event,
