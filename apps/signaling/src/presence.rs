@@ -30,6 +30,10 @@ impl Presence {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn knows(&self, stay: ParticipantId) -> bool {
+        self.lock().contains_key(&stay)
+    }
+
     /// A socket is waited for, from this change on.
     fn expect(&self, stay: ParticipantId) -> u64 {
         let mut seats = self.lock();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use conferencing_store::page::{MAX_PAGE_SIZE, Order, PageRequest};
 use conferencing_store::{Actor, Error, Heartbeat};
 
 use crate::app::App;
@@ -83,13 +84,14 @@ impl App {
         }
     }
 
-    /// Ends rooms that are empty for long, erases guests who were not seen, and forgets sessions and webhooks that are of no use: all of it, however
+    /// Gives up seats that nobody waits for, ends rooms that are empty for long, erases guests who were not seen, and forgets sessions and webhooks that are of no use: all of it, however
     /// much has come together, and each even if another fails.
     ///
     /// # Errors
     /// Of the store, the first; what was done stays.
     pub async fn tidy_up_once(&self) -> Result<(), Error> {
         let swept = [
+            self.expect_forgotten().await,
             self.end_empty_rooms().await,
             self.erase_guests().await,
             self.purge_inbox().await,
@@ -98,6 +100,23 @@ impl App {
             tracing::warn!("sessions that ran out were not deleted: {error}");
         }
         swept.into_iter().collect()
+    }
+
+    /// Waits for sockets of seats on this node that this process knows nothing of: whose join was committed while its answer was lost.
+    async fn expect_forgotten(&self) -> Result<(), Error> {
+        let mut page = PageRequest::first(MAX_PAGE_SIZE, Order::OldestFirst)?;
+        loop {
+            let seats = self.store().nodes().seats(self.node(), &page).await?;
+            for seat in seats.items {
+                if !self.presence().knows(seat.id) {
+                    self.expect_socket(seat.id);
+                }
+            }
+            match seats.next {
+                Some(next) => page = page.after(next),
+                None => return Ok(()),
+            }
+        }
     }
 
     async fn end_empty_rooms(&self) -> Result<(), Error> {

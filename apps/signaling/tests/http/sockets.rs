@@ -21,6 +21,7 @@ cases![
     who_missed_too_much_begins_anew,
     what_a_recorder_says_is_for_operators,
     a_join_that_is_cut_off_leaves_no_seat_behind,
+    a_seat_that_nobody_heard_of_is_given_up,
     a_ticket_opens_one_socket,
     sockets_are_for_those_who_are_present,
     a_seat_is_kept_while_its_person_comes_back,
@@ -342,6 +343,33 @@ async fn a_join_that_is_cut_off_leaves_no_seat_behind(db: Database) {
     }
     let left = "SELECT count(*) FROM audit_logs WHERE action = 'USER_LEFT'";
     assert_eq!(db.number(left).await, 2);
+    service.stop().await;
+}
+
+/// As after a failover, where the commit of a join was lost from sight.
+async fn a_seat_that_nobody_heard_of_is_given_up(db: Database) {
+    let mut config = config(&db);
+    config.seat_grace_seconds = 0;
+    let service = Service::with(config, StoreSettings::default()).await;
+    let (ada, ben) = (service.user("ada").await, service.user("ben").await);
+    let code = ada.room(json!({})).await;
+    let store = service.app.store();
+    let room = store.rooms().find_by_code(&code).await.unwrap().unwrap().id;
+    let ([ada_id, ben], role) = (
+        [&ada, &ben].map(|user| user.id.parse().unwrap()),
+        ParticipantRole::Participant,
+    );
+    let system = store.acting(&Actor::system("test"));
+    system.participants().join(room, ada_id, role).await.unwrap();
+    let mut socket = ada.listen(&code).await;
+    let seat = system.participants().join_on(room, ben, role, service.app.node()).await;
+    socket.event("USER_JOINED").await;
+    service.app.tidy_up_once().await.unwrap();
+    let left = socket.event("USER_LEFT").await;
+    assert_eq!(
+        (&left["details"]["stay"], &left["details"]["reason"]),
+        (&json!(seat.unwrap().id), &json!("lost_connection"))
+    );
     service.stop().await;
 }
 

@@ -5,7 +5,7 @@ mod register;
 mod sweep;
 
 use chrono::{DateTime, Utc};
-use entity::{MediaNodeId, ParticipantId, RoomId, UserId, media_node};
+use entity::{MediaNodeId, ParticipantId, RoomId, UserId, media_node, room_participant};
 use sea_orm::{ColumnTrait, QueryFilter};
 
 use crate::database::Dialect;
@@ -80,6 +80,22 @@ impl<'a, S: Source> Nodes<'a, S> {
         Ok(page.page(rows, |node| (node.registered_at, node.id.as_uuid())))
     }
 
+    /// The seats that a node serves at the moment, by (joined_at, id): what a server compares with those that it knows of, to find the ones whose
+    /// join it was not told the end of ([`Error::Indeterminate`]). One statement, served by `ix_room_participants_node`, that sorts the seats
+    /// of the node.
+    ///
+    /// # Errors
+    /// None beyond the database's own; a node that does not exist serves nobody.
+    pub async fn seats(&self, node: MediaNodeId, page: &PageRequest) -> Result<Page<room_participant::Model>> {
+        let (dialect, page) = (self.source.context().dialect(), page.by_time()?);
+        let rows = ByHand(served_seats(dialect, node, page).statement(dialect))
+            .fetch_with(self.source, "nodes.seats", |cells| {
+                cells.read::<room_participant::Model>()
+            })
+            .await?;
+        Ok(page.page(rows, |seat| (seat.joined_at, seat.id.as_uuid())))
+    }
+
     /// The seats that were closed because this node is lost, by (left_at, id): what a server that comes back has lost, to disconnect
     /// whom it still holds. Complete once the sweep has come to all of them, see [`NodeSweep::remaining`]. One statement, served by
     /// `ix_room_participants_lost`.
@@ -99,6 +115,21 @@ impl<'a, S: Source> Nodes<'a, S> {
         let page = page.page(rows, |(seat, left_at)| (*left_at, seat.stay.as_uuid()));
         Ok(page.map(|(seat, _)| seat))
     }
+}
+
+fn served_seats(dialect: Dialect, node: MediaNodeId, page: ByTime) -> Query {
+    let (comparison, direction) = page.order().in_sql();
+    let beyond = match page.place() {
+        Some(_) => format!("AND (joined_at, id) {comparison} (:at, :last)"),
+        None => String::new(),
+    };
+    let query = Query::new(format!(
+        "SELECT {} FROM room_participants WHERE node_id = :node AND left_at IS NULL{} {beyond}
+        ORDER BY joined_at {direction}, id {direction} LIMIT :limit",
+        dialect.columns_of::<room_participant::Entity>(),
+        dialect.among_served(),
+    ));
+    read::page_of(query.bind("node", node), page)
 }
 
 fn lost_seats(dialect: Dialect, node: MediaNodeId, page: ByTime) -> Query {

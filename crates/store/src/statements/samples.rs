@@ -174,6 +174,7 @@ async fn nodes(on: &Recorder) {
     for page in pages() {
         let _ = nodes.list_alive(&page).await;
         let _ = nodes.lost_seats(NODE, &page).await;
+        let _ = nodes.seats(NODE, &page).await;
     }
 }
 

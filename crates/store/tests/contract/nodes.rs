@@ -17,6 +17,7 @@ use crate::model::check_invariants;
 
 crate::cases![
     a_node_registers_beats_and_retires,
+    the_seats_of_a_node_are_those_that_it_serves_now,
     a_server_that_starts_again_replaces_its_former,
     of_many_that_register_one_name_one_is_in_service,
     a_seat_names_its_node,
@@ -55,6 +56,47 @@ async fn alive(store: &Store) -> Vec<MediaNodeId> {
 
 pub async fn node_of(store: &Store, stay: ParticipantId) -> Option<MediaNodeId> {
     store.participants().get(stay).await.unwrap().node_id
+}
+
+async fn the_seats_of_a_node_are_those_that_it_serves_now(db: TestDb) {
+    let system = db.store.acting(&Actor::system("sfu"));
+    let (one, other) = (
+        system.nodes().register("one").await.unwrap().id,
+        system.nodes().register("other").await.unwrap().id,
+    );
+    let owner = db.user("owner").await;
+    let room = db.room(&owner, 20).await;
+    let mut served = Vec::new();
+    for (number, guest) in db.users("guest", 9).await.iter().enumerate() {
+        let node = if number % 3 == 0 { other } else { one };
+        let seat = system
+            .participants()
+            .join_on(room.id, guest.id, Participant, node)
+            .await
+            .unwrap();
+        match number {
+            1 => drop(system.participants().leave(room.id, guest.id).await.unwrap()),
+            2 => drop(system.participants().assign_node(seat.id, other).await.unwrap()),
+            _ if node == one => served.push((seat.joined_at, seat.id)),
+            _ => {}
+        }
+    }
+    db.seat(&room, &owner).await;
+    served.sort_unstable();
+    for order in [Order::OldestFirst, Order::NewestFirst] {
+        let mut page = PageRequest::first(2, order).unwrap();
+        let mut found = Vec::new();
+        loop {
+            let part = db.store.nodes().seats(one, &page).await.unwrap();
+            found.extend(part.items.into_iter().map(|seat| (seat.joined_at, seat.id)));
+            let Some(next) = part.next else { break };
+            page = page.after(next);
+        }
+        assert_eq!(found, served);
+        served.reverse();
+    }
+    let page = PageRequest::first(2, Order::OldestFirst).unwrap();
+    assert!(db.store.nodes().seats(UNKNOWN, &page).await.unwrap().items.is_empty());
 }
 
 async fn a_node_registers_beats_and_retires(db: TestDb) {

@@ -289,6 +289,8 @@ async fn a_cursor_of_another_list_is_refused(db: TestDb) {
         refused(people.bans_by(ada, &page).await.err());
         refused(db.store.recordings().list_of_owner(ada, &page).await.err());
         refused(db.store.nodes().list_alive(&page).await.err());
+        let node = conferencing_store::entity::MediaNodeId::from_uuid(uuid::Uuid::nil());
+        refused(db.store.nodes().seats(node, &page).await.err());
         let audit = db.store.audit();
         refused(audit.list(&Default::default(), &page).await.err());
         refused(audit.list_with_names(&Default::default(), &page).await.err());
