@@ -1,6 +1,7 @@
 //! What all pages share, and where each is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use chrono::NaiveDate;
+use conferencing_store::entity::UserId;
 use conferencing_store::statistics::DayOfUse;
-use conferencing_store::{Report, Store};
+use conferencing_store::{Error, Report, Store};
 
 use crate::cached::Cached;
+use crate::filter;
 use crate::pages;
 use crate::passwords::Passwords;
 use crate::sessions::Sessions;
@@ -26,9 +29,11 @@ use crate::sign_in;
 /// How the console is run.
 #[derive(Clone, Debug)]
 pub struct ConsoleSettings {
-    /// The usernames of those who may sign in. Whoever is not among them is refused, whatever their password.
+    /// The usernames or ids of those who may sign in. Whoever is not among them is refused, whatever their password. A name becomes free when
+    /// its user takes another or is erased, and then anybody may register by it; an id is one person's for good.
     pub operators: BTreeSet<String>,
-    /// The way to it is encrypted all along, by a proxy in front: the cookie is then sent over nothing else.
+    /// The way to it is encrypted all along, by a proxy in front: the cookie is then sent over nothing else, and who comes has the address that
+    /// the proxy appended to `X-Forwarded-For`.
     pub behind_tls: bool,
     /// After how long without a request a session ends: 30 minutes.
     pub idle: Duration,
@@ -37,10 +42,10 @@ pub struct ConsoleSettings {
 }
 
 impl ConsoleSettings {
-    /// For these operators, whose names are compared as the store compares them: case does not matter.
+    /// For these operators, by usernames, whose case does not matter, or ids.
     pub fn for_operators(operators: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
-            operators: operators.into_iter().map(|name| name.into().to_lowercase()).collect(),
+            operators: operators.into_iter().map(Into::into).collect(),
             behind_tls: false,
             idle: Duration::from_secs(30 * 60),
             longest: Duration::from_secs(8 * 60 * 60),
@@ -53,6 +58,7 @@ impl ConsoleSettings {
 pub struct App {
     pub(crate) store: Store,
     pub(crate) settings: Arc<ConsoleSettings>,
+    pub(crate) operators: Arc<BTreeMap<UserId, String>>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) passwords: Arc<Passwords>,
     /// The doctor's report, which takes a scan of all participations.
@@ -65,19 +71,75 @@ pub struct App {
 const FRESH: Duration = Duration::from_secs(60);
 
 impl App {
-    /// A console over this store.
+    /// A console over this store. Who its operators are is looked up once: who comes by one of their names later is no operator.
     ///
     /// # Errors
-    /// In words, when no random numbers can be had.
-    pub fn new(store: Store, settings: ConsoleSettings) -> Result<Self, String> {
+    /// [`StartError`].
+    pub async fn new(store: Store, settings: ConsoleSettings) -> Result<Self, StartError> {
+        let operators = operators(&store, &settings.operators).await?;
         Ok(Self {
             store,
+            operators: Arc::new(operators),
             sessions: Arc::new(Sessions::new(settings.idle, settings.longest)),
-            passwords: Arc::new(Passwords::new()?),
+            passwords: Arc::new(Passwords::new().map_err(StartError::Hashing)?),
             settings: Arc::new(settings),
             report: Arc::new(Cached::new(FRESH)),
             days: Arc::new(Cached::new(FRESH)),
         })
+    }
+
+    /// Those who may sign in, with the names that they had at the start.
+    pub fn operators(&self) -> impl Iterator<Item = (UserId, &str)> {
+        self.operators.iter().map(|(id, name)| (*id, name.as_str()))
+    }
+}
+
+async fn operators(store: &Store, named: &BTreeSet<String>) -> Result<BTreeMap<UserId, String>, StartError> {
+    let mut operators = BTreeMap::new();
+    for name in named {
+        let found = match filter::user(store, name.trim()).await {
+            Ok(found) => found,
+            // What no name can be is nobody's.
+            Err(Error::Invalid(_)) => None,
+            Err(error) => return Err(StartError::Store(error)),
+        };
+        let user = found.ok_or_else(|| StartError::UnknownOperator(name.clone()))?;
+        operators.insert(user.id, user.username);
+    }
+    Ok(operators)
+}
+
+/// Why there is no console.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An operator has a name that nobody has, which anybody could register, or an id that is nobody's.
+    UnknownOperator(String),
+    /// No password can be hashed, in words.
+    Hashing(String),
+    /// The store failed.
+    Store(Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownOperator(name) => write!(
+                f,
+                "there is no user with the username or id {name:?}, so it can be no operator's"
+            ),
+            Self::Hashing(text) => write!(f, "no password can be hashed: {text}"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Store(error) => error.source(),
+            Self::UnknownOperator(_) | Self::Hashing(_) => None,
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The form of a search of the audit log, and the filter that it means.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
-use conferencing_store::entity::{AuditAction, RoomId, UserId};
-use conferencing_store::{AuditFilter, Order, PageRequest, Store, UserSearch};
+use conferencing_store::entity::{AuditAction, RoomId, UserId, user};
+use conferencing_store::{AuditFilter, Error, Order, PageRequest, Store, UserSearch};
 
 use crate::error::Failure;
 
@@ -47,8 +47,30 @@ impl Typed {
         }
     }
 
-    /// The filter of the audit log that it means.
-    pub(crate) async fn filter(&self, store: &Store) -> Result<AuditFilter, Failure> {
+    /// The search of the audit log that it means. What makes no sense is told before anything is looked up.
+    pub(crate) async fn search(&self, store: &Store) -> Result<Search, Failure> {
+        let mut filter = self.without_names()?;
+        let mut unknown = None;
+        if let Some(text) = self.get("room") {
+            filter.room = room(store, text).await?;
+            if filter.room.is_none() {
+                unknown = Some(no_room(text));
+            }
+        }
+        for (field, of_filter) in [("actor", &mut filter.actor), ("target", &mut filter.target)] {
+            let Some(text) = self.get(field) else {
+                continue;
+            };
+            *of_filter = user(store, text).await?.map(|user| user.id);
+            if of_filter.is_none() {
+                unknown = Some(Failure::Input(format!("there is no user called {text}")));
+            }
+        }
+        Ok(Search { filter, unknown })
+    }
+
+    /// All of the filter that is in the form itself.
+    fn without_names(&self) -> Result<AuditFilter, Failure> {
         let actions: Result<Vec<AuditAction>, Failure> = self
             .all("action")
             .map(|name| AuditAction::try_from(name).map_err(|_| Failure::Input(format!("there is no action {name}"))))
@@ -61,51 +83,69 @@ impl Typed {
             })
         });
         Ok(AuditFilter {
-            room: match self.get("room") {
-                Some(text) => Some(room(store, text).await?),
-                None => None,
-            },
-            actor: match self.get("actor") {
-                Some(text) => Some(user(store, text).await?),
-                None => None,
-            },
-            target: match self.get("target") {
-                Some(text) => Some(user(store, text).await?),
-                None => None,
-            },
             actions: actions?,
             since: self.get("since").map(time).transpose()?,
             until: self.get("until").map(time).transpose()?,
             address: address.transpose()?,
+            ..AuditFilter::default()
         })
     }
 }
 
+/// A search of the audit log. That somebody or a room is not there is an answer too, for after the look is recorded.
+pub(crate) struct Search {
+    filter: AuditFilter,
+    unknown: Option<Failure>,
+}
+
+impl Search {
+    /// Whom it is about: by whom and to whom, nobody where it names none or one whom there is not.
+    pub(crate) fn whose(&self) -> Vec<Option<UserId>> {
+        let named = [self.filter.actor, self.filter.target].into_iter().flatten();
+        let mut whose: Vec<_> = named.map(Some).collect();
+        whose.dedup();
+        if whose.is_empty() || self.unknown.is_some() {
+            whose.push(None);
+        }
+        whose
+    }
+
+    pub(crate) fn room(&self) -> Option<RoomId> {
+        self.filter.room
+    }
+
+    /// The filter, where all that it names is there.
+    pub(crate) fn filter(self) -> Result<AuditFilter, Failure> {
+        match self.unknown {
+            Some(failure) => Err(failure),
+            None => Ok(self.filter),
+        }
+    }
+}
+
 /// A room by its id or its code; deleted ones too by their id.
-pub(crate) async fn room(store: &Store, text: &str) -> Result<RoomId, Failure> {
+pub(crate) async fn room(store: &Store, text: &str) -> Result<Option<RoomId>, Error> {
     if let Ok(id) = text.parse::<RoomId>() {
-        return Ok(id);
+        return Ok(Some(id));
     }
     let found = store.rooms().find_by_code(text).await?;
-    found
-        .map(|room| room.id)
-        .ok_or_else(|| Failure::Input(format!("there is no room with the code {text}")))
+    Ok(found.map(|room| room.id))
+}
+
+pub(crate) fn no_room(code: &str) -> Failure {
+    Failure::Input(format!("there is no room with the code {code}"))
 }
 
 /// A user by their id or their whole username; deleted ones too.
-pub(crate) async fn user(store: &Store, text: &str) -> Result<UserId, Failure> {
+pub(crate) async fn user(store: &Store, text: &str) -> Result<Option<user::Model>, Error> {
+    let users = store.users().any();
     if let Ok(id) = text.parse::<UserId>() {
-        return Ok(id);
+        return users.find(id).await;
     }
     let first = PageRequest::first(1, Order::OldestFirst)?;
-    let found = store.users().any().search(&UserSearch::username(text), &first).await?;
-    let named = found
-        .items
-        .into_iter()
-        .find(|user| user.username.to_lowercase() == text.to_lowercase());
-    named
-        .map(|user| user.id)
-        .ok_or_else(|| Failure::Input(format!("there is no user called {text}")))
+    let found = users.search(&UserSearch::username(text), &first).await?;
+    let mut named = found.items.into_iter();
+    Ok(named.find(|user| user.username.to_lowercase() == text.to_lowercase()))
 }
 
 /// A day, or a minute of it, UTC.

@@ -15,4 +15,4 @@ mod sign_in;
 mod svg;
 mod view;
 
-pub use app::{App, ConsoleSettings, router};
+pub use app::{App, ConsoleSettings, StartError, router};

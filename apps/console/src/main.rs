@@ -15,13 +15,13 @@ struct Arguments {
     /// postgres://user:password@host/database or sqlite://file
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: String,
-    /// The usernames of those who may sign in, with the passwords that they have on the platform
+    /// Those who may sign in, by usernames or, better, ids, with the passwords that they have on the platform
     #[arg(long, env = "CONSOLE_OPERATORS", value_delimiter = ',', required = true)]
     operators: Vec<String>,
     /// Where to listen. Anything but the machine itself should be behind a proxy that encrypts
     #[arg(long, env = "CONSOLE_LISTEN", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
-    /// A proxy in front encrypts: browsers send the session's cookie over nothing else
+    /// A proxy in front encrypts: browsers send the session's cookie over nothing else, and the last of X-Forwarded-For is the client's address
     #[arg(long, env = "CONSOLE_BEHIND_TLS")]
     behind_tls: bool,
 }
@@ -53,7 +53,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         behind_tls: arguments.behind_tls,
         ..ConsoleSettings::for_operators(&arguments.operators)
     };
-    let app = App::new(store.clone(), settings)?;
+    let app = App::new(store.clone(), settings).await?;
     let listener = TcpListener::bind(arguments.listen).await?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() && !arguments.behind_tls {
@@ -62,10 +62,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
              Passwords and personal data would cross the network in the clear. Put a proxy with TLS in front and say --behind-tls."
         );
     }
-    println!(
-        "http://{address} for {}; Ctrl-C ends it",
-        arguments.operators.join(", ")
-    );
+    let operators: Vec<String> = app.operators().map(|(id, name)| format!("{name} ({id})")).collect();
+    println!("http://{address} for {}; Ctrl-C ends it", operators.join(", "));
     let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).with_graceful_shutdown(ended()).await?;
     store.close().await?;

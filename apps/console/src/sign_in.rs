@@ -11,12 +11,14 @@ use conferencing_store::{Actor, Error, Observation};
 use crate::access::{Viewer, from_machine};
 use crate::app::App;
 use crate::error::Failure;
+use crate::passwords::Guess;
 use crate::sessions::same;
 use crate::view;
 
 const NAME: &str = "console_session";
-/// The same for a wrong name, a wrong password, and somebody who is no operator.
-const WRONG: &str = "That is not the name and password of an operator.";
+/// The same for a wrong name, a wrong password, somebody who is no operator, and an operator by whose other name too many have failed.
+const WRONG: &str = "That is not the name and password of an operator, or too many have failed: then wait ten minutes.";
+const HELD_OFF: &str = "Too many have failed by this name. Wait ten minutes.";
 
 #[derive(serde::Deserialize)]
 pub(crate) struct Credentials {
@@ -38,11 +40,12 @@ pub(crate) async fn sign_in(
     if is_from_elsewhere(&headers) {
         return Err(Failure::Forged);
     }
-    let key = username.trim().to_lowercase();
-    let anybody = from_machine(Actor::anonymous(), &extensions, &headers);
-    if app.passwords.is_held_off(&key) {
-        let text = "Too many have failed by this name. Wait ten minutes.";
-        return Ok((StatusCode::TOO_MANY_REQUESTS, view::sign_in(Some(text))).into_response());
+    let held_off = || (StatusCode::TOO_MANY_REQUESTS, view::sign_in(Some(HELD_OFF))).into_response();
+    let behind_tls = app.settings.behind_tls;
+    let anybody = from_machine(Actor::anonymous(), behind_tls, &extensions, &headers);
+    // Before the queue, so that it does not grow by those who are refused anyway.
+    if app.passwords.is_held_off(&username) {
+        return Ok(held_off());
     }
     let candidate = match app.store.users().find_for_login(&username).await {
         Ok(candidate) => candidate,
@@ -52,20 +55,28 @@ pub(crate) async fn sign_in(
     };
     let candidate = candidate.filter(|found| {
         let user = &found.user;
-        app.settings.operators.contains(&user.username.to_lowercase()) && user.is_active && user.deleted_at.is_none()
+        app.operators.contains_key(&user.id) && user.is_active && user.deleted_at.is_none()
     });
-    let hash = candidate.as_ref().and_then(|found| found.user.password_hash.clone());
     let local = candidate.as_ref().and_then(|found| {
         let is_local = |provider: &&conferencing_store::entity::auth_provider::Model| {
             provider.provider_type == AuthProviderType::Local
         };
         found.providers.iter().find(is_local).map(|provider| provider.id)
     });
-    let is_right = app.passwords.verify(password, hash).await;
-    let (Some(found), Some(local), true) = (candidate, local, is_right) else {
+    let operator = candidate.as_ref().map(|found| {
+        (
+            found.user.id,
+            found.user.password_hash.clone().filter(|_| local.is_some()),
+        )
+    });
+    let guess = app.passwords.check(&username, password, operator).await;
+    if guess == Guess::HeldOff {
+        return Ok(held_off());
+    }
+    let (Some(found), Some(local), Guess::Right) = (candidate, local, guess) else {
         let acting = app.store.acting(&anybody);
         acting.users().record_failed_login(&username).await?;
-        if app.passwords.failed(&key) {
+        if guess == (Guess::Wrong { is_limit: true }) {
             let limit = "console sign-in".to_owned();
             acting
                 .audit()
@@ -74,13 +85,12 @@ pub(crate) async fn sign_in(
         }
         return Ok((StatusCode::FORBIDDEN, view::sign_in(Some(WRONG))).into_response());
     };
-    let system = from_machine(Actor::system("console"), &extensions, &headers);
+    let system = from_machine(Actor::system("console"), behind_tls, &extensions, &headers);
     app.store
         .acting(&system)
         .users()
         .record_login(found.user.id, local)
         .await?;
-    app.passwords.succeeded(&key);
     let value = app.sessions.begin(found.user.id, found.user.username);
     Ok(([(SET_COOKIE, cookie(&app, &value, ""))], Redirect::to("/")).into_response())
 }
@@ -139,7 +149,8 @@ pub(crate) async fn only_signed_in(State(app): State<App>, mut request: Request,
     if request.method() == Method::POST && is_from_elsewhere(request.headers()) {
         return Failure::Forged.into_response();
     }
-    let viewer = Viewer::new(operator, request.extensions(), request.headers());
+    let behind_tls = app.settings.behind_tls;
+    let viewer = Viewer::new(operator, behind_tls, request.extensions(), request.headers());
     request.extensions_mut().insert(viewer);
     next.run(request).await
 }

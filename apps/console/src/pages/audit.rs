@@ -5,7 +5,7 @@ use axum::extract::{Form, Query, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse, Response};
 use conferencing_store::entity::{AuditAction, RecordedAction};
-use conferencing_store::{Actor, Error};
+use conferencing_store::{Actor, AuditFilter, Error};
 use futures_util::{StreamExt, TryStreamExt};
 use maud::{Markup, html};
 use sea_orm::Iterable;
@@ -26,10 +26,7 @@ pub(crate) async fn page(
     let typed = Typed(parameters);
     let order = typed.order();
     let page = typed.page(ROWS, order)?;
-    let filter = typed.filter(&app.store).await?;
-    viewer
-        .looks_at(&app, "audit log", filter.target.or(filter.actor), filter.room)
-        .await?;
+    let filter = looked_for(&app, &viewer, "audit log", &typed).await?;
     let found = app.store.audit().list_with_names(&filter, &page).await?;
     let cells: Vec<Markup> = found.items.iter().map(rows::of_event).collect();
     let empty = match found.next {
@@ -44,6 +41,15 @@ pub(crate) async fn page(
         (view::next("/audit", &typed.0, found.next.as_ref()))
     };
     Ok(view::page(&viewer.operator, Place::Audit, "Audit log", now(), &content))
+}
+
+/// The filter that was typed, once it is recorded of whom: an event for each. A name that is nobody's is a look too, since the answer tells so.
+async fn looked_for(app: &App, viewer: &Viewer, by: &str, typed: &Typed) -> Result<AuditFilter, Failure> {
+    let search = typed.search(&app.store).await?;
+    for target in search.whose() {
+        viewer.looks_at(app, by, target, search.room()).await?;
+    }
+    search.filter()
 }
 
 fn form(typed: &Typed, viewer: &Viewer) -> Markup {
@@ -116,15 +122,7 @@ pub(crate) async fn export(
     if !same(typed.get("token").unwrap_or_default(), &viewer.operator.form_token) {
         return Err(Failure::Forged);
     }
-    let filter = typed.filter(&app.store).await?;
-    viewer
-        .looks_at(
-            &app,
-            "export of the audit log",
-            filter.target.or(filter.actor),
-            filter.room,
-        )
-        .await?;
+    let filter = looked_for(&app, &viewer, "export of the audit log", &typed).await?;
     // Only the system may export; for whom it does is in its name.
     let system = Actor::system(format!("console for {}", viewer.operator.id));
     let acting = app.store.acting(&system);

@@ -42,6 +42,7 @@ pub(crate) async fn page(
         .participants()
         .list_history(id, &PageRequest::first(STAYS, Order::OldestFirst)?)
         .await?;
+    let stays: Vec<_> = history.items.into_iter().filter(is_stay).collect();
     let few = PageRequest::first(FEW, Order::NewestFirst)?;
     let bans = app.store.participants().list_bans(id, &few).await?;
     let recordings = app
@@ -56,7 +57,7 @@ pub(crate) async fn page(
         .list_with_names(&AuditFilter::of_room(id), &few)
         .await?;
     let changes = role_changes(&app, id).await?;
-    let timeline = timeline(&room, &history.items, &recordings.items, &changes, now);
+    let timeline = timeline(&room, &stays, &recordings.items, &changes, now);
     let people = timeline.lines.len();
     let own = format!("/rooms/{id}");
     let content = html! {
@@ -122,17 +123,34 @@ pub(crate) async fn list(
     };
     let room = find(&app, id).await?;
     viewer.looks_at(&app, "room", None, Some(id)).await?;
-    let shown = match list.as_str() {
+    let mut shown = match list.as_str() {
         "stays" => participants.list_history(id, &page).await?,
         _ => participants.list_bans(id, &page).await?,
+    };
+    if list == "stays" {
+        shown.items.retain(is_stay);
+    }
+    let empty = match shown.next {
+        Some(_) => "None here; the next page has more.",
+        None => "None.",
     };
     let cells: Vec<Markup> = shown.items.iter().map(|one| of_stay(one, now)).collect();
     let content = html! {
         h1 { (title) " in " (view::room_link(id, &room.title)) }
-        (view::table(&STAYS_OF, "None.", &cells))
+        (view::table(&STAYS_OF, empty, &cells))
         (view::next(&format!("/rooms/{id}/{list}"), &typed.0, shown.next.as_ref()))
     };
     Ok(view::page(&viewer.operator, Place::Rooms, title, now, &content))
+}
+
+/// Whether somebody was there: the ban of somebody who was absent has a row that begins and ends with it, and the store counts it as no stay.
+fn is_stay(one: &ParticipantWithUser) -> bool {
+    let row = &one.participant;
+    let is_ban_alone = row.banned_at.is_some()
+        && !row.is_kicked
+        && row.banned_at == Some(row.joined_at)
+        && row.left_at == row.banned_at;
+    !is_ban_alone
 }
 
 fn rules(room: &room::Model) -> Markup {

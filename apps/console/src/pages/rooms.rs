@@ -19,7 +19,8 @@ pub(crate) async fn page(
 ) -> Result<Response, Failure> {
     let typed = Typed(parameters);
     if let Some(code) = typed.get("code") {
-        let room = filter::room(&app.store, code).await?;
+        let found = filter::room(&app.store, code).await?;
+        let room = found.ok_or_else(|| filter::no_room(code))?;
         return Ok(Redirect::to(&format!("/rooms/{room}")).into_response());
     }
     let planned = typed.get("show") == Some("planned");

@@ -131,6 +131,11 @@ fn a_long_page() -> PageRequest {
 
 impl Platform {
     pub async fn new(backend: Backend) -> Self {
+        Self::with(backend, ConsoleSettings::for_operators([OPERATOR])).await
+    }
+
+    /// With a console that is run so.
+    pub async fn with(backend: Backend, settings: ConsoleSettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (url, on_server) = match backend {
             Backend::Sqlite => {
@@ -164,7 +169,7 @@ impl Platform {
         let db = connect::open(&url, &ConnectSettings::default()).await.unwrap();
         let store = Store::from_connection(db.clone(), settings_of_store()).await.unwrap();
         let operator = store.users().find_for_login(OPERATOR).await.unwrap().unwrap().user;
-        let app = App::new(store.clone(), ConsoleSettings::for_operators([OPERATOR])).unwrap();
+        let app = App::new(store.clone(), settings).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
@@ -198,7 +203,7 @@ impl Platform {
     }
 
     /// Everybody, by their usernames.
-    async fn people(&self) -> Vec<user::Model> {
+    pub async fn people(&self) -> Vec<user::Model> {
         let everybody = UserSearch::username("");
         let found = self.store.users().search(&everybody, &a_long_page()).await;
         found.unwrap().items
