@@ -11,18 +11,27 @@ use crate::harness::{Client, Database, Service, soon};
 cases![
     a_process_that_is_told_to_stop_says_goodbye,
     it_migrates_an_empty_database_from_several_processes_at_once,
+    a_second_process_on_its_port_takes_nothing_from_it,
 ];
 
-/// The program itself.
-async fn spawn(db: &Database) -> (Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_conferencing-signaling"))
+fn program(db: &Database, listen: &str) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_conferencing-signaling"));
+    program
         .env("DATABASE_URL", &db.url)
-        .env("SIGNALING_LISTEN", "127.0.0.1:0")
+        .env("SIGNALING_LISTEN", listen)
+        .env("SIGNALING_NODE_NAME", format!("signaling at {listen}"))
         .env("SIGNALING_PASSWORD_MEMORY_KIB", "8")
         .env("RUST_LOG", "info")
         .env("NO_COLOR", "1")
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
+        .kill_on_drop(true);
+    program
+}
+
+/// The program itself, on a port of its own.
+async fn spawn(db: &Database) -> (Child, String) {
+    let mut child = program(db, "127.0.0.1:0")
+        .env_remove("SIGNALING_NODE_NAME")
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -93,4 +102,15 @@ async fn it_migrates_an_empty_database_from_several_processes_at_once(db: Databa
     let (_third, base) = spawn(&empty).await;
     assert_eq!(client(&base).get("/readyz").await["status"], json!("ready"));
     assert_eq!(same.get("/me").await["id"], ada.id);
+}
+
+/// Started by mistake, with the same name: it must not take the name over before it knows that it can serve.
+async fn a_second_process_on_its_port_takes_nothing_from_it(db: Database) {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let first = program(&db, &listen).spawn().unwrap().wait_with_output();
+    let output = soon(first).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
+    assert!(!output.status.success() && said.contains("in use"), "{said}");
+    assert_eq!(db.number("SELECT count(*) FROM media_nodes").await, 0);
 }

@@ -29,6 +29,7 @@ cases![
     seats_of_a_dead_process_are_closed,
     somebody_who_comes_back_elsewhere_keeps_the_seat,
     no_more_sockets_than_allowed,
+    a_seat_has_as_many_sockets_as_one_person_needs,
 ];
 
 async fn a_socket_tells_what_happens_in_the_room(db: Database) {
@@ -534,5 +535,22 @@ async fn no_more_sockets_than_allowed(db: Database) {
     let refused = ada.open(&format!("/rooms/{code}/events")).await.err().unwrap();
     assert_eq!((refused.0, refused.1["code"].as_str()), (503, Some("too_many_sockets")));
     drop(socket);
+    service.stop().await;
+}
+
+/// One person cannot take the sockets of all.
+async fn a_seat_has_as_many_sockets_as_one_person_needs(db: Database) {
+    let service = Service::start(&db).await;
+    let ada = service.user("ada").await;
+    let code = ada.room(json!({})).await;
+    ada.join(&code).await;
+    let mut sockets = Vec::new();
+    for _ in 0..8 {
+        sockets.push(ada.listen(&code).await);
+    }
+    let refused = ada.open(&format!("/rooms/{code}/events")).await.err().unwrap();
+    let code_of = refused.1["code"].as_str();
+    assert_eq!((refused.0, code_of), (409, Some("too_many_sockets_of_a_seat")));
+    drop(sockets);
     service.stop().await;
 }
