@@ -160,6 +160,16 @@ impl ByTime {
         self.after
     }
 
+    /// The condition of a statement by hand that goes on behind the cursor, beginning with AND; nothing for a first page. `read::page_of` binds
+    /// what it names.
+    pub(crate) fn beyond(self, time: &str, id: &str) -> String {
+        let (comparison, _) = self.order.in_sql();
+        match self.after {
+            Some(_) => format!("AND ({time}, {id}) {comparison} (:at, :last)"),
+            None => String::new(),
+        }
+    }
+
     /// Orders and limits a query. One row more than asked is fetched, to know whether there is a next page.
     pub(crate) fn apply<E: EntityTrait>(self, query: Select<E>, time: E::Column, id: E::Column) -> Select<E> {
         use sea_orm::ColumnTrait;

@@ -118,11 +118,7 @@ impl<'a, S: Source> Nodes<'a, S> {
 }
 
 fn served_seats(dialect: Dialect, node: MediaNodeId, page: ByTime) -> Query {
-    let (comparison, direction) = page.order().in_sql();
-    let beyond = match page.place() {
-        Some(_) => format!("AND (joined_at, id) {comparison} (:at, :last)"),
-        None => String::new(),
-    };
+    let ((_, direction), beyond) = (page.order().in_sql(), page.beyond("joined_at", "id"));
     let query = Query::new(format!(
         "SELECT {} FROM room_participants WHERE node_id = :node AND left_at IS NULL{} {beyond}
         ORDER BY joined_at {direction}, id {direction} LIMIT :limit",
@@ -133,11 +129,7 @@ fn served_seats(dialect: Dialect, node: MediaNodeId, page: ByTime) -> Query {
 }
 
 fn lost_seats(dialect: Dialect, node: MediaNodeId, page: ByTime) -> Query {
-    let (comparison, direction) = page.order().in_sql();
-    let beyond = match page.place() {
-        Some(_) => format!("AND (left_at, id) {comparison} (:at, :last)"),
-        None => String::new(),
-    };
+    let ((_, direction), beyond) = (page.order().in_sql(), page.beyond("left_at", "id"));
     let query = Query::new(format!(
         "SELECT id, room_id, user_id, left_at FROM room_participants
         WHERE node_id = :node AND left_at IS NOT NULL{} {beyond}

@@ -111,11 +111,7 @@ fn bans(dialect: Dialect, by: By, user: UserId, page: ByTime) -> Query {
         By::Banned => ("user_id", "seat.banned_at IS NOT NULL"),
         By::Moderator => ("banned_by", "seat.banned_by IS NOT NULL"),
     };
-    let (comparison, direction) = page.order().in_sql();
-    let beyond = match page.place() {
-        Some(_) => format!("AND (seat.banned_at, seat.id) {comparison} (:at, :last)"),
-        None => String::new(),
-    };
+    let ((_, direction), beyond) = (page.order().in_sql(), page.beyond("seat.banned_at", "seat.id"));
     let look_up = |table, name, key| {
         let rows = Rows::All;
         dialect.look_up(LookUp { table, name, key, rows })

@@ -75,11 +75,7 @@ pub(crate) fn page(dialect: Dialect, room: RoomId, which: Which, page: ByTime) -
             seats(dialect, "")
         ),
     };
-    let (comparison, direction) = page.order().in_sql();
-    let beyond = match page.place() {
-        Some(_) => format!("AND (seat.joined_at, seat.id) {comparison} (:at, :last)"),
-        None => String::new(),
-    };
+    let ((_, direction), beyond) = (page.order().in_sql(), page.beyond("seat.joined_at", "seat.id"));
     let query = Query::new(format!(
         "SELECT {} {rows} {beyond} ORDER BY seat.joined_at {direction}, seat.id {direction} LIMIT {}",
         columns(),

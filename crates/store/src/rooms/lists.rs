@@ -179,11 +179,7 @@ impl<S: Source, V: Visibility> Rooms<'_, S, V> {
 
 /// Rooms that are live. The index has public ones and others apart, each by time: a walk through either, merged.
 fn live<V: Visibility>(dialect: Dialect, page: ByTime) -> Query {
-    let (comparison, direction) = page.order().in_sql();
-    let beyond = match page.place() {
-        Some(_) => format!("AND (started_at, id) {comparison} (:at, :last)"),
-        None => String::new(),
-    };
+    let ((_, direction), beyond) = (page.order().in_sql(), page.beyond("started_at", "id"));
     let condition = "status = 'LIVE' AND deleted_at IS NULL";
     let walk = |is_public: &str| {
         format!(
