@@ -130,16 +130,12 @@ fn refused(sql: &str) -> Option<String> {
             "{first} is not for own statements: a unit of work begins and ends its transaction"
         )),
         "INSERT" | "REPLACE" | "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" | "ALTER" | "DROP" => {
-            let mut between = Vec::new();
-            let table = words.find(|word| {
-                let is_name = !is_between(word);
-                between.push(word.to_ascii_uppercase());
-                is_name
-            })?;
-            if between.windows(2).any(|pair| pair == ["OR", "ROLLBACK"]) {
+            let next = words.clone().take(2).map(|word| word.to_ascii_uppercase());
+            if next.eq(["OR", "ROLLBACK"]) {
                 let why = "OR ROLLBACK is not for own statements: a unit of work begins and ends its transaction";
                 return Some(why.to_owned());
             }
+            let table = words.find(|word| !is_between(word))?;
             let table = ours(&table)?;
             Some(format!(
                 "{first} of {table} is not for own statements: the store changes it, and records the change in the audit log"
@@ -158,7 +154,7 @@ fn is_between(word: &str) -> bool {
 }
 
 /// A statement's words, without comments and quotes; a name with its schema is one.
-fn words(sql: &str) -> impl Iterator<Item = String> {
+fn words(sql: &str) -> impl Iterator<Item = String> + Clone {
     let mut rest = sql;
     std::iter::from_fn(move || {
         loop {
