@@ -129,8 +129,7 @@ impl App {
 
     async fn leave_seat(&self, stay: ParticipantId) {
         match self.try_to_leave(stay).await {
-            Ok(()) => {}
-            Err(Error::NotFound(_)) => {}
+            Ok(()) | Err(Error::NotFound(_)) => {}
             // The seat may be ours still: it is tried again, whatever it was. Who has left has nothing more to leave.
             Err(error) => {
                 tracing::warn!(%stay, "a seat without a socket could not be left, and is tried again: {error}");

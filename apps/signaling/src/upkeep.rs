@@ -84,8 +84,8 @@ impl App {
         }
     }
 
-    /// Gives up seats that nobody waits for, ends rooms that are empty for long, erases guests who were not seen, and forgets sessions and webhooks that are of no use: all of it, however
-    /// much has come together, and each even if another fails.
+    /// Gives up seats that nobody waits for, ends rooms that are empty for long, erases guests who were not seen, and forgets sessions and
+    /// webhooks that are of no use: all of it, however much has come together, and each even if another fails.
     ///
     /// # Errors
     /// Of the store, the first; what was done stays.

@@ -120,18 +120,11 @@ pub(crate) async fn receive(
     })?;
     let webhook: Webhook = serde_json::from_slice(&body)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "malformed_body", error.to_string()))?;
-    if let MediaEvent::ParticipantJoined { stay } = webhook.event {
-        // A question, which has the same answer each time that it is asked: it may have been lost.
-        let seat = app.store().participants().get(stay).await?;
-        let outcome = match seat.left_at {
-            None => Outcome::Done,
-            Some(_) => Outcome::Disconnect,
-        };
-        return Ok(Json(Answer { outcome }));
-    }
     let webhook = &webhook;
+    // A question changes nothing, and has its answer each time that it is asked: the one before may have been lost.
+    let is_question = matches!(webhook.event, MediaEvent::ParticipantJoined { .. });
     let work = |unit: Unit| async move {
-        match unit.inbox().once(SOURCE, id).await? {
+        match is_question || unit.inbox().once(SOURCE, id).await? {
             true => act(&unit, webhook).await,
             false => Ok(Outcome::Duplicate),
         }
@@ -145,8 +138,13 @@ pub(crate) async fn receive(
 
 async fn act(unit: &Unit, webhook: &Webhook) -> Result<Outcome, Error> {
     match &webhook.event {
-        // Answered without the inbox.
-        MediaEvent::ParticipantJoined { .. } => {}
+        MediaEvent::ParticipantJoined { stay } => {
+            let seat = unit.participants().get(*stay).await?;
+            return Ok(match seat.left_at {
+                None => Outcome::Done,
+                Some(_) => Outcome::Disconnect,
+            });
+        }
         MediaEvent::ParticipantLeft { stay, connection_lost } => {
             let reason = match connection_lost {
                 true => LeaveReason::LostConnection,

@@ -154,7 +154,7 @@ impl Socket {
         }
     }
 
-    /// Tells of an event; what it is to them, if their seat ends with it.
+    /// Tells of an event. Why the socket is closed, where their seat ends with it.
     async fn hear(
         &mut self,
         socket: &mut WebSocket,
