@@ -1,7 +1,6 @@
 //! What all pages share, and where each is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +100,7 @@ async fn operators(store: &Store, named: &BTreeSet<String>) -> Result<BTreeMap<U
             Ok(found) => found,
             // What no name can be is nobody's.
             Err(Error::Invalid(_)) => None,
-            Err(error) => return Err(StartError::Store(error)),
+            Err(error) => return Err(error.into()),
         };
         let user = found.ok_or_else(|| StartError::UnknownOperator(name.clone()))?;
         operators.insert(user.id, user.username);
@@ -110,37 +109,18 @@ async fn operators(store: &Store, named: &BTreeSet<String>) -> Result<BTreeMap<U
 }
 
 /// Why there is no console.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// An operator has a name that nobody has, which anybody could register, or an id that is nobody's.
+    #[error("there is no user with the username or id {0:?}, so it can be no operator's")]
     UnknownOperator(String),
     /// No password can be hashed, in words.
+    #[error("no password can be hashed: {0}")]
     Hashing(String),
     /// The store failed.
-    Store(Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownOperator(name) => write!(
-                f,
-                "there is no user with the username or id {name:?}, so it can be no operator's"
-            ),
-            Self::Hashing(text) => write!(f, "no password can be hashed: {text}"),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Store(error) => error.source(),
-            Self::UnknownOperator(_) | Self::Hashing(_) => None,
-        }
-    }
+    #[error(transparent)]
+    Store(#[from] Error),
 }
 
 /// The console's pages. All but the way in ask for a session.
