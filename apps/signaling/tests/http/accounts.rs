@@ -212,7 +212,7 @@ async fn bodies_that_are_none_are_refused(db: Database) {
 async fn a_deactivated_user_is_out_at_once(db: Database) {
     let service = Service::start(&db).await;
     let ada = service.user("ada").await;
-    let system = service.app.store().acting(&conferencing_store::Actor::system("test"));
+    let system = service.system();
     system.users().deactivate(ada.id.parse().unwrap()).await.unwrap();
     ada.refused(Method::GET, "/me", Value::Null, (401, "not_signed_in"))
         .await;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use conferencing_migration::{Migrator, MigratorTrait};
 use conferencing_signaling::{App, Config};
-use conferencing_store::StoreSettings;
+use conferencing_store::entity::RoomId;
 use conferencing_store::sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait};
+use conferencing_store::{Acting, Actor, StoreSettings};
 use conferencing_testing::{Builder, TestStore};
 use futures_util::StreamExt;
 use libtest_mimic::{Arguments, Trial};
@@ -181,6 +182,16 @@ impl Service {
     pub async fn stop(mut self) {
         drop(self.stop.take());
         soon(self.serving.take().unwrap()).await.unwrap();
+    }
+
+    /// Past the service, in the name of the system.
+    pub fn system(&self) -> Acting {
+        self.app.store().acting(&Actor::system("test"))
+    }
+
+    pub async fn room_id(&self, code: &str) -> RoomId {
+        let room = self.app.store().rooms().find_by_code(code).await.unwrap();
+        room.unwrap().id
     }
 
     /// Somebody who is not signed in.

@@ -143,7 +143,7 @@ async fn an_end_closes_every_socket(db: Database) {
     let code = ada.room(json!({})).await;
     ben.join(&code).await;
     let mut of_ben = ben.listen(&code).await;
-    let system = service.app.store().acting(&Actor::system("test"));
+    let system = service.system();
     system.users().deactivate(ben.id.parse().unwrap()).await.unwrap();
     assert_eq!(of_ben.closed().await, ("signed_out".to_owned(), 4006));
     service.stop().await;
@@ -264,8 +264,7 @@ async fn who_missed_too_much_begins_anew(db: Database) {
     let code = ada.room(json!({})).await;
     ada.join(&code).await;
     let position = ada.listen(&code).await.hello["position"].as_str().unwrap().to_owned();
-    let store = service.app.store();
-    let room = store.rooms().find_by_code(&code).await.unwrap().unwrap().id;
+    let room = service.room_id(&code).await;
     let target = ada.id.parse().unwrap();
     let mute = async |times: usize| {
         let work = |unit: Unit| async move {
@@ -277,7 +276,12 @@ async fn who_missed_too_much_begins_anew(db: Database) {
             }
             Ok::<_, Error>(())
         };
-        store.transact(&Actor::system("test"), work).await.unwrap();
+        service
+            .app
+            .store()
+            .transact(&Actor::system("test"), work)
+            .await
+            .unwrap();
     };
     for missed in [2_000, 1] {
         mute(missed).await;
@@ -310,7 +314,7 @@ async fn what_a_recorder_says_is_for_operators(db: Database) {
         .clone();
     let mut socket = ada.listen(&code).await;
     let recording: RecordingId = recording.as_str().unwrap().parse().unwrap();
-    let system = service.app.store().acting(&Actor::system("test"));
+    let system = service.system();
     system
         .recordings()
         .fail(recording, "bucket-7.internal: no space")
@@ -354,13 +358,12 @@ async fn a_seat_that_nobody_heard_of_is_given_up(db: Database) {
     let service = Service::with(config, StoreSettings::default()).await;
     let (ada, ben) = (service.user("ada").await, service.user("ben").await);
     let code = ada.room(json!({})).await;
-    let store = service.app.store();
-    let room = store.rooms().find_by_code(&code).await.unwrap().unwrap().id;
+    let room = service.room_id(&code).await;
     let ([ada_id, ben], role) = (
         [&ada, &ben].map(|user| user.id.parse().unwrap()),
         ParticipantRole::Participant,
     );
-    let system = store.acting(&Actor::system("test"));
+    let system = service.system();
     system.participants().join(room, ada_id, role).await.unwrap();
     let mut socket = ada.listen(&code).await;
     let seat = system.participants().join_on(room, ben, role, service.app.node()).await;
@@ -434,16 +437,8 @@ async fn a_seat_without_a_socket_is_given_up(db: Database) {
     let [ada, ben, cyd] = service.users(["ada", "ben", "cyd"]).await;
     let code = ada.room(json!({})).await;
     // Joined past the service, so that nobody waits for these sockets.
-    let system = service.app.store().acting(&Actor::system("test"));
-    let room = service
-        .app
-        .store()
-        .rooms()
-        .find_by_code(&code)
-        .await
-        .unwrap()
-        .unwrap()
-        .id;
+    let system = service.system();
+    let room = service.room_id(&code).await;
     for user in [&ada, &ben] {
         let role = ParticipantRole::Participant;
         system
